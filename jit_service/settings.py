@@ -26,6 +26,7 @@ from jit_service.configuration.keeping import KeepingSettings
 from jit_service.configuration.settings_file import SettingsFile
 from jit_service.domain.bounds import Bounds
 from jit_service.issuers import MAX_TOKEN_BYTES, Issuer, demand_own_principals, demand_unmade, login_issuer
+from jit_service.notifications.checkpoint_post import demand_checkpoint_url
 from jit_service.notifications.receivers import AnyReceiver
 from jit_service.notifications.routes import Route, routes_of
 from jitaccess.jose.keys import is_safe_url
@@ -318,6 +319,7 @@ class Settings(KeepingSettings):
             "issuers": ",".join(issuer.issuer for issuer in self.issuers),
             "notifications": ",".join(receiver.name for receiver in self.notifications),
             "routes": str(len(self.routes)),
+            "checkpoint_to": self.checkpoint_to.partition("://")[0],
             "key_command": self.key_command and f"{self.key_command.split()[0]} …",
             "tls_principals": ",".join(rule.principal for rule in self.tls_principals),
         }
@@ -397,6 +399,11 @@ class Settings(KeepingSettings):
             raise SettingsError("JIT_KEY_COMMAND: give this or JIT_KEY_FILE, not both")
         if faults := self.keeping_faults():
             raise SettingsError(*faults)
+        if "://" in self.checkpoint_to:
+            try:
+                demand_checkpoint_url(self.checkpoint_to, allow_private=self.checkpoint_allow_private)
+            except ValueError as fault:
+                raise SettingsError(f"JIT_CHECKPOINT_TO: {fault}") from None
         receivers = [receiver.name for receiver in self.notifications]
         if len(set(receivers)) < len(receivers):
             raise SettingsError("JIT_NOTIFICATIONS: has the same name twice")

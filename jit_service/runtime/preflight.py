@@ -104,6 +104,7 @@ def findings(load: Callable[[], Settings], *, clock: Clock) -> Iterator[Finding]
     tries: tuple[_Try, ...] = (
         _files,
         _retention,
+        _checkpoints,
         _ports,
         partial(_certificate, clock=clock),
         partial(_database, clock=clock),
@@ -146,6 +147,20 @@ def _retention(settings: Settings) -> Iterator[Finding]:
         yield _warning("retention", f"{archive} is no directory that this user may write, so that nothing is pruned")
     elif archive is not None:
         yield _ok("retention", f"audit records are archived in {archive} before they are pruned")
+
+
+def _checkpoints(settings: Settings) -> Iterator[Finding]:
+    to = settings.checkpoint_to
+    if not to:
+        return
+    if not settings.token_issuer:
+        yield _fault("checkpoints", "JIT_CHECKPOINT_TO needs JIT_TOKEN_ISSUER, whose keys sign the checkpoints")
+    if "://" in to or to == "log":
+        return
+    if not (os.path.isdir(to) and os.access(to, os.W_OK | os.X_OK)):
+        yield _warning("checkpoints", f"{to} is no directory that this user may write, so that none is kept")
+    else:
+        yield _ok("checkpoints", f"are kept in {to}")
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:

@@ -39,6 +39,7 @@ from jit_service.rpc.streams import StreamLimits, Streams
 from jit_service.rpc.transport import tls
 from jit_service.runtime.audit_compactor import AuditCompactor
 from jit_service.runtime.channels import channels_of
+from jit_service.runtime.checkpoint_keeper import CheckpointKeeper, checkpointing_by
 from jit_service.runtime.gauges import Parts
 from jit_service.runtime.retention import Kept, Retention, kept_by
 from jit_service.runtime.steady_clock import MAX_STEP, SteadyClock, utc_now
@@ -157,6 +158,7 @@ class Service:
             Sweeper(self.store, interval=settings.sweep_interval, issuing=self.issuing),
             AuditCompactor(self.store),
             *_retention(self.store, settings, self.issuing),
+            *_checkpoints(self.store, settings, self.issuing),
             *(Deliverer(self.store, channel) for channel in channels_of(settings)),
             backend.streams,
             _Listening(self._server, grace=STOP_SECONDS),
@@ -243,6 +245,15 @@ def _retention(store: Store, settings: Settings, issuing: Issuing | None) -> tup
     except TokensOff as fault:
         raise ServiceError(str(fault)) from None
     return () if kept == Kept() else (Retention(store, kept),)
+
+
+def _checkpoints(store: Store, settings: Settings, issuing: Issuing | None) -> tuple[_Part, ...]:
+    """Returns what makes checkpoints by the settings, if they want any. Raises ServiceError."""
+    try:
+        how = checkpointing_by(settings, issuing)
+    except TokensOff as fault:
+        raise ServiceError(str(fault)) from None
+    return () if how is None else (CheckpointKeeper(store, how),)
 
 
 def _issuers_of(settings: Settings) -> Callable[[], Sequence[Issuer]]:

@@ -472,3 +472,25 @@ def test_a_tail_that_breaks_is_taken_up_where_it_was(jit: Jit, service: Service)
 
     assert len(ran.out.splitlines()) == 3
     assert [sent.start_seq for sent in service.sent("TailAuditEvents")] == [0, 4]
+
+
+def kept_at(directory: Path, seq: int, head_hash: str) -> Path:
+    text = RING.sign(KEY, CLAIMS | {"event_count": seq, "head_hash": head_hash}, typ="audit-checkpoint+jwt")
+    file = directory / f"checkpoint-{seq:012}-20260302T120000Z.json"
+    file.write_text(json.dumps({"checkpoint": text, "publicKey": RING.public(KEY)}))
+    return file
+
+
+@pytest.mark.parametrize(("there", "code"), [("cd" * 32, 0), ("ef" * 32, 1)])
+def test_a_directory_of_checkpoints_is_held_against_the_log_one_by_one(
+    jit: Jit, service: Service, tmp_path: Path, there: str, code: int
+) -> None:
+    older, _ = kept_at(tmp_path, 4, "cd" * 32), kept_at(tmp_path, 9, "ab" * 32)
+    service.will_stream("StreamAuditVerification", told(Said.VERIFIED))
+    events = [audit_pb2.AuditEvent(name="auditEvents/4", seq=4, hash=there)]
+    service.will_answer("ListAuditEvents", audit_pb2.ListAuditEventsResponse(audit_events=events))
+
+    ran = jit("audit", "verify", "--checkpoint", str(tmp_path))
+
+    assert (ran.code, str(older) in ran.out) == (code, code == 1)
+    assert service.sent("ListAuditEvents")[-1].filter == "seq = 4"

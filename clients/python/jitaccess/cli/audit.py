@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
@@ -19,8 +20,8 @@ from jitaccess.cli.session import Session
 from jitaccess.cli.text import listed
 
 if TYPE_CHECKING:
-    from jitaccess import AuditEvent, AuditVerdict, AuditVerification
-    from jitaccess.cli.checkpoint import Kept
+    from jitaccess import AuditEvent, AuditVerdict, AuditVerification, JitClient
+    from jitaccess.cli.checkpoint import Kept, KeptFile
     from jitaccess.cli.screen import Screen
 
 
@@ -42,7 +43,7 @@ Append = Annotated[
 ]
 Checkpoint = Annotated[
     str,
-    typer.Option(metavar="FILE|TEXT", help="What `jit audit checkpoint` said then: the file with it, or its text."),
+    typer.Option(metavar="FILE|DIR|TEXT", help="What `jit audit checkpoint` said then, or a directory of checkpoints."),
 ]
 Archive = Annotated[
     Path | None,
@@ -139,21 +140,47 @@ def verify(
     last record says; with a checkpoint, that the log was cut or rewritten, too. With an archive the files are verified
     here, and the log must go on from them.
     """
-    from jitaccess.cli.checkpoint import Kept, kept
+    from jitaccess.cli.checkpoint import Kept, kept, kept_in
 
     if only_new and not checkpoint:
         raise typer.BadParameter("--only-new goes with --checkpoint: new is what came after it")
+    files: list[KeptFile] = []
+    if os.path.isdir(checkpoint):
+        if archive is not None:
+            raise typer.BadParameter("--archive goes with one checkpoint, not with a directory of them")
+        files = kept_in(Path(checkpoint))
+        checkpoint = str(files[-1].path)
     held = kept(checkpoint) if checkpoint else Kept("", {})
     if archive is not None:
         _verify_with_archive(session, archive, held, only_new=only_new, quiet=quiet)
         return
     with session.client() as client:
         last, verdict = _followed(client.stream_audit_verification(checkpoint=held.text, only_new=only_new), quiet)
+        fault = _first_broken(client, files[:-1] if verdict else files, verdict)
+    if fault is not None:
+        seq, problem = fault
+        found = {"valid": False, "firstBadSeq": seq, "problem": problem}
+        session.answer_data(found, lambda screen: screen.say(f"NOT VALID at event {seq}: {problem}"))
+        raise typer.Exit(exits.NO)
     signature = _signature(verdict, held)
     new = last.checked_count if only_new else None
     session.answer(verdict.raw, lambda screen: _tell_verdict(screen, verdict, signature, new=new))
     if not verdict:
         raise typer.Exit(exits.NO)
+
+
+def _first_broken(client: JitClient, files: list[KeptFile], verdict: AuditVerdict) -> tuple[int, str] | None:
+    """Returns the oldest checkpoint whose record the log has no more as it was, and what is wrong; None if all hold."""
+    begin = verdict.beginning.pruned_seq if verdict.beginning is not None else 0
+    for file in files:
+        if file.event_count <= begin:
+            continue
+        found = next(client.list_audit_events(filter=f"seq = {file.event_count}", page_size=1), None)
+        if found is None:
+            return file.event_count, f"the log has no such record, and {file.path} is a checkpoint of it"
+        if found.hash != file.head_hash:
+            return file.event_count, f"this record or one before it is not as the checkpoint {file.path} says"
+    return None
 
 
 def _verify_with_archive(session: Session, directory: Path, held: Kept, *, only_new: bool, quiet: bool) -> None:

@@ -37,6 +37,30 @@ def kept(given: str) -> Kept:
     return Kept(text, key)
 
 
+class KeptFile(NamedTuple):
+    """A file with a checkpoint, and what that says."""
+
+    path: Path
+    event_count: int
+    head_hash: str
+
+
+def kept_in(directory: Path) -> list[KeptFile]:
+    """Returns the checkpoints in the directory (`checkpoint-*.json`), the oldest first. Raises InvalidArgument."""
+    from jitaccess.jose.jws import BadToken, decoded
+
+    found = []
+    for path in sorted(directory.glob("checkpoint-*.json")):
+        try:
+            claims = decoded(kept(str(path)).text)[1]
+            found.append(KeptFile(path, int(claims["event_count"]), str(claims["head_hash"])))
+        except (BadToken, InvalidArgument, KeyError, TypeError, ValueError):
+            raise _unreadable(f"{path} is no checkpoint") from None
+    if not found:
+        raise _unreadable(f"{directory} has no checkpoint-*.json")
+    return sorted(found, key=lambda file: file.event_count)
+
+
 def judge(checkpoint: Kept) -> str:
     """Judges a checkpoint by the key that was kept beside it, where the service does not know that key.
 

@@ -1,0 +1,91 @@
+"""Checkpoints are made by themselves, and find a rewrite of the audit log that its own verification calls valid."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jit_service.domain.errors import StoreUnavailable, TokensOff
+from jit_service.runtime.checkpoint_keeper import Checkpointing, CheckpointKeeper, checkpointing_by
+from jit_service.settings import Settings, SettingsError
+from jit_service.storage import Store
+from jit_service.use_cases import audit, signing_keys
+from jit_service.use_cases.keyring import KeyRing
+from jit_service.use_cases.signing_keys import Issuing
+from tests.conftest import HOUR, Clock
+from tests.storage.people import add_policy, ask
+from tests.use_cases.test_tokens import SECRET, issuing_with
+
+
+@pytest.fixture
+def issuing(store: Store) -> Issuing:
+    made = issuing_with(KeyRing(SECRET))
+    signing_keys.maintain(store, made)
+    return made
+
+
+def how(issuing: Issuing, to: Path | str, *, records: int | None = None) -> Checkpointing:
+    return Checkpointing(to=str(to), records=records, interval=HOUR, allow_private=False, issuing=issuing)
+
+
+def test_a_checkpoint_is_kept_when_it_is_due_and_only_if_something_came(
+    store: Store, issuing: Issuing, tmp_path: Path, clock: Clock
+) -> None:
+    kept = tmp_path / "checkpoints"
+    kept.mkdir()
+    keeper = CheckpointKeeper(store, how(issuing, kept, records=3))
+
+    keeper.work()
+    clock.advance(2 * HOUR)
+    keeper.work()
+    assert len(list(kept.iterdir())) == 1
+    add_policy(store)
+    keeper.work()
+    (_, newest) = sorted(kept.iterdir())
+    assert newest.stat().st_mode & 0o777 == 0o600
+    assert int(json.loads(newest.read_text())["eventCount"]) == store.head().seq
+    ask(store, resource="database/orders/a")
+    keeper.work()
+    assert len(list(kept.iterdir())) == 2
+
+
+def test_another_log_that_is_valid_in_itself_is_found_by_the_last_checkpoint(
+    store: Store, issuing: Issuing, tmp_path: Path
+) -> None:
+    other = tmp_path / "checkpoints"
+    other.mkdir()
+    keeper = CheckpointKeeper(store, how(issuing, other))
+    keeper.work()
+    (file,) = other.iterdir()
+    told = json.loads(file.read_text())
+    claims = {"iss": issuing.issuer, "iat": 1, "event_count": int(told["eventCount"]), "head_hash": "ab" * 32}
+    with store.snapshot() as snapshot:
+        key = signing_keys.signing_key(snapshot)
+    # What the directory would hold if the log had been another one then.
+    file.write_text(json.dumps(told | {"checkpoint": issuing.ring.sign(key, claims, typ="audit-checkpoint+jwt")}))
+    add_policy(store)
+
+    assert audit.verify(store).first_bad_seq == 0
+    with pytest.raises(StoreUnavailable, match="CUT OR REWRITTEN"):
+        keeper.work()
+
+
+def test_without_an_issuer_nobody_signs(tmp_path: Path) -> None:
+    with pytest.raises(TokensOff, match="JIT_TOKEN_ISSUER"):
+        checkpointing_by(Settings(checkpoint_to=str(tmp_path)), None)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"checkpoint_to": "log"},
+        {"checkpoint_records": 5},
+        {"checkpoint_to": "http://example.com/x", "checkpoint_records": 5},
+    ],
+)
+def test_settings_that_lack_a_part_are_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match="JIT_CHECKPOINT_"):
+        Settings.load(**given)
