@@ -5,12 +5,12 @@ It writes nothing, and may run beside the service.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from shutil import disk_usage
 from typing import Final
 
 from jit_service.check import AuditMode
@@ -168,7 +168,7 @@ def _room(settings: Settings) -> Iterator[Finding]:
 
 
 def _room_in(directory: Path) -> Finding:
-    usage = shutil.disk_usage(directory)
+    usage = disk_usage(directory)
     told = f"{directory} has {usage.free / 2**30:.1f} GiB of {usage.total / 2**30:.1f} GiB free"
     if usage.free < _NO_ROOM:
         return _fault("disk", f"{told}: soon nothing can be written, and every check is refused")

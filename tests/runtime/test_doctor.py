@@ -178,7 +178,7 @@ def test_settings_that_take_away_what_is_promised_are_told(host: Host, changes: 
 
 def test_a_disk_without_room_is_a_fault(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type(shutil.disk_usage(host.data_dir))
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(2**33, 2**33 - 2**20, 2**20))
+    monkeypatch.setattr(doctor, "disk_usage", lambda _: usage(2**33, 2**33 - 2**20, 2**20))
 
     assert [line for line in host.told("fault") if "soon nothing can be written" in line]
 
