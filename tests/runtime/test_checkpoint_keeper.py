@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from jit_service.domain.errors import StoreUnavailable, TokensOff
 from jit_service.runtime.checkpoint_keeper import Checkpointing, CheckpointKeeper, checkpointing_by
 from jit_service.settings import Settings, SettingsError
 from jit_service.storage import Store
+from jit_service.storage.migrate import migrate
 from jit_service.use_cases import audit, signing_keys
 from jit_service.use_cases.keyring import KeyRing
 from jit_service.use_cases.signing_keys import Issuing
@@ -52,25 +54,24 @@ def test_a_checkpoint_is_kept_when_it_is_due_and_only_if_something_came(
     assert len(list(kept.iterdir())) == 2
 
 
-def test_another_log_that_is_valid_in_itself_is_found_by_the_last_checkpoint(
-    store: Store, issuing: Issuing, tmp_path: Path
+def test_a_log_that_was_rewritten_with_its_key_is_valid_in_itself_and_found_by_the_last_checkpoint(
+    store: Store, issuing: Issuing, tmp_path: Path, clock: Clock
 ) -> None:
-    other = tmp_path / "checkpoints"
-    other.mkdir()
-    keeper = CheckpointKeeper(store, how(issuing, other))
-    keeper.work()
-    (file,) = other.iterdir()
-    told = json.loads(file.read_text())
-    claims = {"iss": issuing.issuer, "iat": 1, "event_count": int(told["eventCount"]), "head_hash": "ab" * 32}
-    with store.snapshot() as snapshot:
-        key = signing_keys.signing_key(snapshot)
-    # What the directory would hold if the log had been another one then.
-    file.write_text(json.dumps(told | {"checkpoint": issuing.ring.sign(key, claims, typ="audit-checkpoint+jwt")}))
+    kept = tmp_path / "checkpoints"
+    kept.mkdir()
     add_policy(store)
+    CheckpointKeeper(store, how(issuing, kept)).work()
+    url = f"sqlite:///{tmp_path / 'rewritten.db'}"
+    migrate(url)
+    with closing(Store(url, clock=clock)) as rewritten:
+        signing_keys.maintain(rewritten, issuing)
+        add_policy(rewritten, name="policies/another")
+        add_policy(rewritten)
 
-    assert audit.verify(store).first_bad_seq == 0
-    with pytest.raises(StoreUnavailable, match="CUT OR REWRITTEN"):
-        keeper.work()
+        assert audit.verify(rewritten).first_bad_seq == 0
+        with pytest.raises(StoreUnavailable, match="CUT OR REWRITTEN"):
+            CheckpointKeeper(rewritten, how(issuing, kept)).work()
+    assert len(list(kept.iterdir())) == 1
 
 
 def test_without_an_issuer_nobody_signs(tmp_path: Path) -> None:
