@@ -26,6 +26,12 @@ class KeepingSettings(BaseSettings):
         "cannot be written, nothing is pruned.",
     )
 
+    replay_retention: Span = Field(
+        default=timedelta(hours=24),
+        ge=timedelta(minutes=10),
+        le=timedelta(days=90),
+        description="How long a repeated request_id gets the same answer.",
+    )
     checkpoint_to: str = Field(
         default="",
         repr=False,

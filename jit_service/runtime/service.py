@@ -155,7 +155,12 @@ class Service:
             recorder,
             backend.unproved,
             keys,
-            Sweeper(self.store, interval=settings.sweep_interval, issuing=self.issuing),
+            Sweeper(
+                self.store,
+                interval=settings.sweep_interval,
+                issuing=self.issuing,
+                replays=settings.replay_retention,
+            ),
             AuditCompactor(self.store),
             *_retention(self.store, settings, self.issuing),
             *_checkpoints(self.store, settings, self.issuing),

@@ -19,7 +19,7 @@ from jit_service.use_cases.signing_keys import Issuing
 
 BATCH = 500
 KEPT: Final = timedelta(hours=24)
-"""How long a repeated request_id gets the same answer (AIP-155)."""
+"""How long a repeated request_id gets the same answer (AIP-155), unless JIT_REPLAY_RETENTION says otherwise."""
 _ITSELF: Final = Caller(principal=SERVICE)
 # Checkpoint the WAL every 5 s, or after 5,000 records. It stalls writers, so no more often.
 _CHECKPOINT_SECONDS: Final = 5
@@ -81,10 +81,10 @@ def _record_coming(tx: Transaction) -> tuple[int, int]:
     return len(ending), len(escalated)
 
 
-def forget_replays(store: Store) -> bool:
-    """Deletes stored answers to request_ids that are older than KEPT, up to BATCH. Returns whether there were any."""
+def forget_replays(store: Store, kept: timedelta = KEPT) -> bool:
+    """Deletes stored answers to request_ids that are older than `kept`, up to BATCH. Returns whether there were any."""
     with store.snapshot() as snapshot:
-        before = snapshot.now - KEPT
+        before = snapshot.now - kept
         if not snapshot.has_old_replays(before=before):
             return False
     with store.transaction() as tx:
@@ -105,10 +105,14 @@ def tend_tokens(store: Store, issuing: Issuing) -> None:
 class Sweeper(BackgroundThread):
     """Calls `record_run_out`, and `tend_tokens` if the service issues tokens; checkpoints the database's WAL."""
 
-    def __init__(self, store: Store, *, interval: timedelta, issuing: Issuing | None = None) -> None:
+    def __init__(
+        self, store: Store, *, interval: timedelta, issuing: Issuing | None = None, replays: timedelta = KEPT
+    ) -> None:
+        """`replays` is how long a repeated request_id gets the same answer."""
         super().__init__(name="sweeper", interval=interval, undone="expiries are not recorded")
         self._store = store
         self._issuing = issuing
+        self._replays = replays
         self._seq = 0
         self._checkpoint_at = -float("inf")
 
@@ -116,7 +120,7 @@ class Sweeper(BackgroundThread):
         """Does all work that is due."""
         while record_run_out(self._store) == BATCH and not self.stopping.is_set():
             pass
-        while forget_replays(self._store) and not self.stopping.is_set():
+        while forget_replays(self._store, self._replays) and not self.stopping.is_set():
             pass
         if self._issuing is not None:
             tend_tokens(self._store, self._issuing)

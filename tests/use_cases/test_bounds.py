@@ -287,6 +287,7 @@ def test_an_answer_is_given_again_for_a_day_and_no_longer(store: Store, clock: C
     assert ask(store, caller=sender).name == first.name
 
     clock.advance(TICK)
+    assert sweeper.forget_replays(store, sweeper.KEPT + TICK) is False
     assert sweeper.forget_replays(store) is True
     assert sweeper.forget_replays(store) is False
     assert ask(store, caller=sender).name != first.name
