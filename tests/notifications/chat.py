@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,6 +48,7 @@ class Chat:
     answers: list[tuple[int, dict[str, str], bytes]] = field(default_factory=list)
     posts: dict[tuple[str, str], Any] = field(default_factory=dict)
     people: dict[str, str] = field(default_factory=dict)
+    arrivals: queue.SimpleQueue[Call] = field(default_factory=queue.SimpleQueue)
 
     @property
     def url(self) -> str:
@@ -105,6 +107,7 @@ def chat() -> Iterator[Chat]:
             except Exception as fault:
                 here.wrong.append(str(fault))
                 status, headers, answer = 400, {}, b"invalid_payload"
+            here.arrivals.put(call)
             self.send_response(status)
             for key, value in headers.items():
                 self.send_header(key, value)
