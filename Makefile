@@ -134,6 +134,9 @@ bench: $(STAMP) $(BENCH_STAMP) ## Measure everything on a quiet machine, in abou
 bench-quick: $(STAMP) $(BENCH_STAMP) ## Measure the core of it in about eight minutes, two of them at saturation; writes into .data/bench/quick only.
 	@PYTHONPATH=.:clients/python $(BENCH)/bin/python -m bench run --quick $(ARGS)
 
+capacity: $(STAMP) $(BENCH_STAMP) ## Measure what a grant, a replica and a watcher cost, and write docs/capacity.md, in about three minutes.
+	@PYTHONPATH=.:clients/python $(BENCH)/bin/python -m bench.capacity $(ARGS)
+
 bench-report: $(STAMP) $(BENCH_STAMP) ## Make summary, pictures and page again from the rows in bench/results.
 	@PYTHONPATH=.:clients/python $(BENCH)/bin/python -m bench report $(ARGS)
 
@@ -183,4 +186,4 @@ clean: ## Remove what was built and the development data.
 	rm -rf .venv third_party .data dist site clients/*/node_modules clients/typescript/build tests/oidc/node_modules
 
 .PHONY: help setup third_party up demo protect-demo test test-fast authzen test-native fuzz soak cluster cluster-packages faults kill floods mutants browser postgresql lint hooks format proto \
-  release-contract lock bench bench-quick bench-report wheels image chart-tools release release-try docs clean
+  release-contract lock bench bench-quick capacity bench-report wheels image chart-tools release release-try docs clean
