@@ -21,7 +21,7 @@ from jit_service.runtime.service import Service, ServiceError, open_store
 from jit_service.runtime.workers import Workers
 from jit_service.settings import Address, Settings
 from jit_service.storage import Store
-from jit_service.storage.inspection import sqlite_file
+from jit_service.storage.inspection import promise_fault_of, sqlite_file
 
 _log = logging.getLogger("jit_service")
 
@@ -41,6 +41,8 @@ def started(settings: Settings, stack: ExitStack, sockets: Sequence[Path] = (), 
     database = sqlite_file(settings.store_url)
     for message in (*tighten(database), *exposed(settings.data_dir, database)):
         _log.warning("%s", message)
+    if database is None and (fault := promise_fault_of(settings.store_url)):
+        _log.warning("%s", fault)
     _log.info("jit-service %s starts: %s", version("jit-service"), settings.effective())
     start = _in_workers if settings.workers > 1 else _in_this_process
     return start(settings, stack, sockets, examples=examples)

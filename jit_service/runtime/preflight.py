@@ -219,6 +219,8 @@ def _database(settings: Settings, *, clock: Clock) -> Iterator[Finding]:
         yield _fault("database", found.schema_fault)
         return
     yield _ok("database", f"{found.server} with the schema of this version")
+    if found.promise_fault:
+        yield _warning("standby", found.promise_fault)
     yield from _seals(settings, key, found)
 
 

@@ -17,16 +17,19 @@ from jit_service.storage.migrate import first_line, schema_fault
 from jit_service.storage.readers.reading import Clock
 from jit_service.storage.sealing import Sealer
 from jit_service.storage.snapshot import Snapshot
+from jit_service.storage.standbys import promise_fault
 
 
 class Found(NamedTuple):
     """What a database is. `schema_fault` and `seal_fault` are empty if nothing is wrong.
 
+    `promise_fault` says what may be lost although it was acknowledged.
     `keys` are those that sign tokens, still sealed; there are none to be seen where something is wrong.
     """
 
     server: str
     schema_fault: str
+    promise_fault: str = ""
     seal_fault: str = ""
     keys: tuple[SigningKey, ...] = ()
 
@@ -52,17 +55,30 @@ def inspect(url: str, *, key: bytes | None, clock: Clock) -> Found:
         raise StoreUnavailable(f"cannot read the database: {first_line(fault)}") from fault
 
 
+def promise_fault_of(url: str) -> str:
+    """Returns what may be lost although it was acknowledged. Raises StoreUnavailable."""
+    try:
+        engine = engines.open_read_only(url)
+        try:
+            with engine.connect() as connection:
+                return promise_fault(connection)
+        finally:
+            engine.dispose()
+    except (SQLAlchemyError, sqlite3.Error) as fault:
+        raise StoreUnavailable(f"cannot read the database: {first_line(fault)}") from fault
+
+
 def _found(engine: Engine, key: bytes | None, clock: Clock) -> Found:
     fault = schema_fault(engine)
     with engine.connect() as connection:
-        server = _server(connection)
+        server, promise = _server(connection), promise_fault(connection)
         if fault or key is None:
-            return Found(server, fault)
+            return Found(server, fault, promise)
         try:
             snapshot = Snapshot(connection, clock, Sealer(key))
-            return Found(server, "", keys=tuple(snapshot.signing_keys()))
+            return Found(server, "", promise, keys=tuple(snapshot.signing_keys()))
         except StoreUnavailable as seal:
-            return Found(server, "", seal_fault=str(seal))
+            return Found(server, "", promise, seal_fault=str(seal))
 
 
 def _server(connection: Connection) -> str:

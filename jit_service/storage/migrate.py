@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
+import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 from alembic import command
 from alembic.config import Config
@@ -17,7 +21,14 @@ from sqlalchemy.exc import DBAPIError
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.storage import postgresql
 from jit_service.storage.engine import for_writing, open_engine
+from jit_service.storage.migration_log import MigrationLog
 
+LOCK_SECONDS: Final = 2.0
+"""How long a migration of PostgreSQL waits for a lock of a table: less than a call may wait for the store."""
+PATIENCE_SECONDS: Final = 300.0
+_PAUSE_SECONDS: Final = 1.0
+_LOCK_NOT_AVAILABLE: Final = "55P03"
+_log = logging.getLogger(__name__)
 # Any number that nobody else in the database uses for another lock.
 _ADVISORY_LOCK = 7_105_212_114
 
@@ -25,18 +36,14 @@ _ADVISORY_LOCK = 7_105_212_114
 def migrate(url: str) -> None:
     """Applies every migration that the database lacks, in one transaction, under a lock.
 
-    Raises StoreUnavailable, also if the database is of a newer version.
+    Another `migrate` waits, and then finds nothing to do. Where somebody uses a table for longer than LOCK_SECONDS,
+    all is undone and tried again for up to PATIENCE_SECONDS. Raises StoreUnavailable, also if the database is of a
+    newer version.
     """
     engine = open_engine(url)
     writing = for_writing(engine)
     try:
-        with writing.begin() as connection, _patiently(connection):
-            if connection.dialect.name == "postgresql":
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
-            found = MigrationContext.configure(connection).get_current_revision()
-            if found is not None and not _is_known(found):
-                raise StoreUnavailable(_newer(found))
-            command.upgrade(_config(connection), "head")
+        _upgrade_patiently(writing)
         _remove_old_index(engine)
     except (DBAPIError, sqlite3.Error) as fault:
         raise StoreUnavailable(f"cannot migrate the database: {first_line(fault)}") from fault
@@ -45,9 +52,50 @@ def migrate(url: str) -> None:
             each.dispose()
 
 
+def _upgrade_patiently(writing: Engine) -> None:
+    until = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            _upgrade(writing)
+        except (DBAPIError, sqlite3.Error) as fault:
+            if not _is_in_use(fault) or time.monotonic() > until:
+                raise
+            _log.warning("%s; the migration is undone, lets the others go first, and is tried again", first_line(fault))
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return
+
+
+def _upgrade(writing: Engine) -> None:
+    with writing.begin() as connection, _patiently(connection):
+        _lock(connection)
+        found = MigrationContext.configure(connection).get_current_revision()
+        if found is not None and not _is_known(found):
+            raise StoreUnavailable(_newer(found))
+        command.upgrade(_config(connection, on_step=MigrationLog(connection).applied), "head")
+
+
 def _patiently(connection: Connection) -> AbstractContextManager[None]:
     """Lets a step take its time: an index of a large table is built for longer than a call may wait."""
     return postgresql.patiently(connection.connection.dbapi_connection, seconds=None)
+
+
+def _lock(connection: Connection) -> None:
+    """Waits for another `migrate` to end; SQLite's transaction has waited for that when it began.
+
+    A lock of a table is waited for only shortly from then on: all calls that come after queue up behind whoever waits.
+    """
+    if connection.dialect.name != "postgresql":
+        return
+    connection.exec_driver_sql("SELECT set_config('lock_timeout', '0', true)")
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
+    connection.exec_driver_sql(f"SELECT set_config('lock_timeout', '{int(LOCK_SECONDS * 1000)}', true)")
+
+
+def _is_in_use(fault: Exception) -> bool:
+    cause = getattr(fault, "orig", fault)
+    is_busy = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF == sqlite3.SQLITE_BUSY
+    return is_busy or getattr(cause, "sqlstate", "") == _LOCK_NOT_AVAILABLE
 
 
 def is_current(engine: Engine) -> bool:
@@ -102,8 +150,9 @@ def first_line(fault: Exception) -> str:
     return str(getattr(fault, "orig", fault)).splitlines()[0]
 
 
-def _config(connection: Connection | None) -> Config:
+def _config(connection: Connection | None, *, on_step: Callable[..., None] | None = None) -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = connection
+    config.attributes["on_step"] = on_step
     return config

@@ -126,6 +126,9 @@ def test_a_database_that_a_running_service_has_open_is_read_as_it_is(host: Host)
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_postgresql_is_told_with_its_version(host: Host, database_url: str) -> None:
     assert any("PostgreSQL" in told for told in host.told("ok", database_url=database_url))
+    assert "standby: PostgreSQL is one server without a standby: what it loses is lost" in host.told(
+        "warning", database_url=database_url
+    )
 
 
 def test_postgresql_that_does_not_answer_is_told_without_its_password(host: Host) -> None:

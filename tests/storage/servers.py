@@ -89,6 +89,22 @@ class Server:
     def stop(self) -> None:
         self._run("pg_ctl", "-D", str(self._data), "-m", "immediate", "-w", "stop")
 
+    @contextmanager
+    def standby(self) -> Iterator[None]:
+        """Runs what takes the server's log as a standby does, and may be a synchronous one."""
+        received = self._directory / "received"
+        received.mkdir()
+        if self._user is not None:
+            shutil.chown(received, self._user)
+        arguments = ("-D", received, "-h", self._directory, "-U", "jit", "--synchronous", "--no-password")
+        standby = subprocess.Popen([self._binaries / "pg_receivewal", *arguments], user=self._user)
+        try:
+            yield
+        finally:
+            standby.kill()
+            standby.wait()
+            shutil.rmtree(received)
+
     def take_no_writes(self) -> None:
         """As a primary that was demoted while it goes on answering."""
         self._set_read_only("on")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -21,8 +24,9 @@ from jit_service.domain.notification import Subscription, interests
 from jit_service.notifications.delivery import list_waiting
 from jit_service.storage import Store, audit_compaction, payload_of
 from jit_service.storage import engine as engines
+from jit_service.storage import migrate as module
 from jit_service.storage.engine import for_writing, open_engine
-from jit_service.storage.migrate import _config, is_current, migrate
+from jit_service.storage.migrate import _config, _scripts, is_current, migrate
 from jit_service.use_cases import audit, grants, signals
 from tests.conftest import HOUR, NOON, Clock
 from tests.storage.people import ADMIN, ALICE, add_policy, approve, ask
@@ -189,6 +193,82 @@ def test_a_step_may_take_longer_than_a_call_of_a_client(postgresql_url: str, mon
 
 def _psycopg(url: str) -> psycopg.Connection[Any]:
     return psycopg.connect(url.replace("+psycopg", ""), autocommit=True)
+
+
+def test_a_database_of_each_earlier_version_keeps_its_data(database_url: str, clock: Clock) -> None:
+    store = Store(database_url, clock=clock)
+    add_policy(store)
+    grant = approve(store, ask(store))
+    before = everything(store)
+    store.close()
+
+    for revision in earlier_revisions():
+        downgrade(database_url, revision)
+        migrate(database_url)
+
+        again = Store(database_url, clock=clock)
+        if again.is_unsealed():
+            again.seal_existing()
+        assert is_current(again.engine), revision
+        assert grants.get(again, ALICE, grant.name).grant == grant, revision
+        assert everything(again) == before, revision
+        assert audit.verify(again).problem == "", revision
+        again.close()
+
+
+def earlier_revisions() -> list[str]:
+    return [script.revision for script in _scripts().walk_revisions()][1:]
+
+
+def test_two_migrations_at_once_take_turns_and_the_second_finds_nothing_to_do(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    downgrade(database_url, "0001")
+    caplog.set_level(logging.INFO, logger="jit_service.storage")
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(migrate, [database_url] * 2))
+
+    applied = [record.args[0] for record in caplog.records if "took" in record.msg and isinstance(record.args, tuple)]
+    assert applied == [*reversed(earlier_revisions()[:-1]), _scripts().get_current_head()]
+
+
+def test_each_step_is_told_with_the_tables_that_it_keeps_from_others(
+    postgresql_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    downgrade(postgresql_url, "0021")
+    caplog.set_level(logging.INFO, logger="jit_service.storage")
+
+    migrate(postgresql_url)
+
+    assert "migration 0024 took" in caplog.text
+    assert "AccessExclusiveLock of setting_change" in caplog.text
+    assert "audit_beginning" not in caplog.text, "a new table keeps nobody waiting"
+
+
+def test_a_migration_lets_others_go_first_while_a_long_query_uses_the_table(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that read the table would otherwise queue up behind the migration, and it behind the query."""
+    downgrade(postgresql_url, "0021")
+    monkeypatch.setattr(module, "LOCK_SECONDS", 0.05)
+    monkeypatch.setattr(module, "_PAUSE_SECONDS", 0.01)
+    undone = threading.Event()
+    monkeypatch.setattr(module._log, "warning", lambda *_: undone.set())
+
+    with ThreadPoolExecutor(1) as pool, _psycopg(postgresql_url) as query, _psycopg(postgresql_url) as other:
+        query.autocommit = False
+        query.execute("SELECT count(*) FROM setting_change")
+        migration = pool.submit(migrate, postgresql_url)
+        assert undone.wait(20)
+        other.execute("SELECT count(*) FROM setting_change")
+        assert not migration.done()
+        query.rollback()
+        migration.result(20)
+
+    engine = open_engine(postgresql_url)
+    assert is_current(engine)
+    engine.dispose()
 
 
 def test_an_empty_database_gets_the_whole_schema(tmp_path: Path) -> None:

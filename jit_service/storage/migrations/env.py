@@ -6,6 +6,11 @@ from sqlmodel import SQLModel
 from jit_service.storage import tables  # noqa: F401  (fills the metadata)
 
 connection = context.config.attributes["connection"]
-context.configure(connection=connection, target_metadata=SQLModel.metadata, render_as_batch=True)
+context.configure(
+    connection=connection,
+    target_metadata=SQLModel.metadata,
+    render_as_batch=True,
+    on_version_apply=context.config.attributes["on_step"],
+)
 with context.begin_transaction():
     context.run_migrations()
