@@ -32,6 +32,7 @@ from jit_service.commands.envoy import envoy_config
 from jit_service.commands.given import loaded, one_line_errors, settings_of, store_of
 from jit_service.commands.options import SERVING, STORING, Flags, takes
 from jit_service.commands.settings import check, examine, init, list_settings, show_config
+from jit_service.configuration import logs
 from jit_service.domain.caller import Role
 from jit_service.domain.language import name
 from jit_service.runtime.dev_issuer import DevIssuer
@@ -191,8 +192,7 @@ def main() -> None:
     """Runs the command line."""
     # Only this user may read the files that are made here: keys, tokens, the database.
     os.umask(0o077)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logs.set_up()
     app()
 
 

@@ -23,6 +23,7 @@ from jit_service.configuration.environment import CONFIG, Source, demand_known, 
 from jit_service.configuration.faults import SettingsError, lines
 from jit_service.configuration.forms import JSON_LIST, Address, BoundAddress, CommaList, Span
 from jit_service.configuration.keeping import KeepingSettings
+from jit_service.configuration.logs import LogFormat, LogLevel
 from jit_service.configuration.settings_file import SettingsFile
 from jit_service.domain.bounds import Bounds
 from jit_service.issuers import MAX_TOKEN_BYTES, Issuer, demand_own_principals, demand_unmade, login_issuer
@@ -194,6 +195,8 @@ class Settings(KeepingSettings):
     sweep_interval: Span = Field(
         default=timedelta(seconds=1), gt=timedelta(), description="How often expiries are recorded."
     )
+    log_format: LogFormat = Field(default=LogFormat.TEXT, description="The form of the log's lines.")
+    log_level: LogLevel = Field(default=LogLevel.INFO, description="The least that is logged.")
     policies_dual_control: bool = Field(
         default=False, description="Whether a change of policies needs a second admin's approval."
     )

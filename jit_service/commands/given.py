@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import typer
 
 from jit_service.commands.options import Flags
+from jit_service.configuration import logs
 from jit_service.domain.errors import JitError
 from jit_service.rpc.policy_file import PolicyFileError
 from jit_service.runtime.dev_issuer import NoDevIssuer
@@ -38,7 +39,9 @@ def one_line_errors() -> Iterator[None]:
 def loaded(flags: Flags, *, listens: Sequence[str] = LISTENS) -> Settings:
     """Returns the settings with these flags. `listens` are the ports of the command. Raises SettingsError."""
     given = {flag: value for flag, value in flags.items() if value is not None}
-    return Settings.load(config=given.pop("config", None) or config_of_environment(), listens=listens, **given)
+    settings = Settings.load(config=given.pop("config", None) or config_of_environment(), listens=listens, **given)
+    logs.set_up(settings.log_format, settings.log_level)
+    return settings
 
 
 def settings_of(flags: Flags, *, listens: Sequence[str] = LISTENS) -> Settings:

@@ -28,6 +28,7 @@ from jit_service.domain.errors import (
     Unavailable,
 )
 from jit_service.domain.grants.lock import demand_unlocked_caller
+from jit_service.refusal_log import RefusalLog
 from jit_service.rpc import errors, refusals
 from jit_service.rpc.admission import Admission, MalformedRequest, check_request, decode_request, edge_metadata
 from jit_service.rpc.authentication import Authenticator
@@ -43,6 +44,7 @@ from jit_service.use_cases import audit, delegations
 from jit_service.use_cases.unauthenticated_calls import UnauthenticatedCalls
 
 _log = logging.getLogger(__name__)
+_refusals = RefusalLog(_log)
 _MAX_SEEN_TOKENS: Final = 10_000
 _Guarded = tuple[Callable[..., Any], Callable[..., Any]]
 _caller: ContextVar[Caller] = ContextVar("caller")
@@ -225,7 +227,7 @@ class CallInterceptor(grpc.ServerInterceptor):
                 self._record(caller, refusal, request)
         saw_refused(caller.origin.method, refusal, since=since)
         if isinstance(refusal, Unavailable):
-            _log.warning("%s: %s (%s)", caller.origin.method, refusal, refusal.__cause__)
+            _refusals.warning("a call cannot be answered", refusal, caller)
         over_rest = edge_metadata(context.invocation_metadata())[0] is not None
         if isinstance(refusal, InvalidField) and over_rest:
             # The record keeps the proto's names: it is the same for every way that a call comes.
@@ -245,7 +247,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         except Locked as locked:
             return locked
         except Unavailable as fault:
-            _log.warning("the locks cannot be read: %s (%s)", fault, fault.__cause__)
+            _refusals.warning("the locks cannot be read", fault, caller)
         return None
 
     def has_met(self, caller: Caller) -> bool:
@@ -273,7 +275,7 @@ class CallInterceptor(grpc.ServerInterceptor):
                 self._unproved.refused(caller, reason=refusal.reason)
         except Unavailable as fault:
             # The call is still refused. Only its record is lost, and the log says so.
-            _log.warning("a refusal (%s, %s) could not be recorded: %s", caller.origin.method, refusal.reason, fault)
+            _refusals.warning("a refusal could not be recorded", fault, caller)
 
 
 def _answer(

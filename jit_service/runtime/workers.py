@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TextIO
 
+from jit_service.configuration import logs
 from jit_service.metrics.catalogue import WORKER_ENDS
 from jit_service.metrics.families import Values
 from jit_service.runtime.measuring import ASK, WorkersTogether, WorkerValues, answer_line
@@ -104,11 +105,13 @@ def run_worker(brief: TextIO, report: TextIO) -> bool:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     task = json.loads(brief.readline())
-    _name_in_logs(f"worker {task['number']}")
+    who = f"worker {task['number']}"
+    logs.set_up(who=who)
     with ExitStack() as stack:
         try:
             # The files that the settings name are read anew, as at every start.
             settings = Settings.load(**task["settings"])
+            logs.set_up(settings.log_format, settings.log_level, who=who)
             service = Service(settings)
             stack.callback(service.stop)
             service.listen(settings.grpc)
@@ -137,11 +140,6 @@ def _until_end(brief: TextIO, report: TextIO, gauges: Callable[[], Values], stop
         _log.debug("the parent does not listen any more")
     finally:
         stopping.set()
-
-
-def _name_in_logs(who: str) -> None:
-    for handler in logging.getLogger().handlers:
-        handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s {who}: %(name)s: %(message)s"))
 
 
 def hold(address: Address) -> tuple[socket.socket, Address]:

@@ -28,6 +28,7 @@ from jit_service.domain.errors import JitError, Unauthenticated
 from jit_service.domain.language.ip_address import canonical
 from jit_service.proxy import admission
 from jit_service.proxy.admission import Admission
+from jit_service.refusal_log import RefusalLog
 from jit_service.rpc import errors
 from jit_service.rpc.admission import with_identity
 from jit_service.rpc.authentication import Authenticator, bearer
@@ -84,7 +85,7 @@ _HTTP: Final = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
 }
 _CANNOT_BE_SURE: Final = 503
-_log = logging.getLogger(__name__)
+_refusals = RefusalLog(logging.getLogger(__name__))
 
 
 class AuthorizationServicer(AuthorizationServicerBase):
@@ -195,7 +196,7 @@ def _denial_status(checked: CheckResult) -> Status:
 def _refusal_response(refusal: JitError) -> wire.CheckResponse:
     http = _HTTP.get(errors.status_code(refusal), _CANNOT_BE_SURE)
     if http == _CANNOT_BE_SURE:
-        _log.warning("a request is not admitted: %s (%s)", refusal, refusal.__cause__)
+        _refusals.warning("a request is not admitted", refusal)
     more = {"www-authenticate": 'Bearer realm="jitaccess"'} if isinstance(refusal, Unauthenticated) else {}
     return _denied_response(http, errors.status(refusal), more)
 

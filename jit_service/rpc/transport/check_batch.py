@@ -18,6 +18,7 @@ from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Question
 from jit_service.domain.errors import JitError, Unavailable
 from jit_service.domain.generational_cache import GenerationalCache
+from jit_service.refusal_log import RefusalLog
 from jit_service.rpc.admission import Admission, Call, Proof, edge_metadata
 from jit_service.rpc.client_certificates import Shown
 from jit_service.rpc.identity import Identity
@@ -30,7 +31,7 @@ from jitaccess.v1.access_pb2 import CheckAccessRequest
 CHECK_ACCESS: Final = "/jitaccess.v1.AccessService/CheckAccess"
 # Envoy gives each call another one. With it no two calls through Envoy would have a sender in common.
 _REQUEST_ID: Final = "x-request-id"
-_log = logging.getLogger(__name__)
+_refusals = RefusalLog(logging.getLogger(__name__))
 
 
 Answer = bytes | JitError | None
@@ -125,7 +126,7 @@ class BatchCheckHandler:
                 consistency,
             )
         except Unavailable as fault:
-            _log.warning("%s: %s (%s)", CHECK_ACCESS, fault, fault.__cause__)
+            _refusals.warning("checks cannot be answered", fault)
             for place, *_ in everything:
                 answers[place] = fault
             return
