@@ -1304,9 +1304,9 @@ TWINS = [
     ),
     Twin(
         "an escalation that is told to those who knew",
-        routing._deciders,
-        "asked = step.escalate_to or _NOBODY",
-        "asked = step.approvers",
+        routing._asked,
+        "return step.escalate_to or _NOBODY",
+        "return step.approvers",
         test_routing.test_the_escalated_are_told_when_it_escalates_and_not_before,
     ),
     Twin(

@@ -107,7 +107,7 @@ TWINS: list[tuple[str, tuple[str, ...], Callable[..., Any], str, str]] = [
     (
         "an answer that is sent again to who may not see it",
         ("try_to", "send_again"),
-        grants._change,
+        grants.commit,
         "grant = read_visible(tx, by, name)\n        if (earlier := answered_before(tx, caller, _GRANTS)) is not None:"
         "\n            return GrantAnswer(*earlier)",
         "if (earlier := answered_before(tx, caller, _GRANTS)) is not None:\n            return GrantAnswer(*earlier)"

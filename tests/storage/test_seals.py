@@ -326,7 +326,7 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Site], None]]] = [
     ),
     (
         "news that are not all there is",
-        GrantLoader._advance_sum,
+        GrantLoader._advanced_sum,
         "self._sealer.demand_total(GRANTS, total, sums)",
         "pass",
         test_a_change_that_is_undone_before_it_is_seen_is_noticed,
