@@ -40,6 +40,11 @@ class _Formatter(logging.Formatter):
         super().__init__()
         self._who = who
 
+    def message_of(self, record: logging.LogRecord) -> str:
+        """Returns the message, and keeps it in the record as every formatter does, for other handlers."""
+        record.message = record.getMessage()
+        return record.message
+
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         del datefmt
         return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
@@ -51,7 +56,7 @@ class _Text(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         who = f"{self._who}: " if self._who else ""
         call = "".join(f" {name}={value}" for name, value in getattr(record, "call", {}).items())
-        line = f"{self.formatTime(record)} {record.levelname} {who}{record.name}: {record.getMessage()}{call}"
+        line = f"{self.formatTime(record)} {record.levelname} {who}{record.name}: {self.message_of(record)}{call}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
@@ -63,7 +68,7 @@ class _Json(_Formatter):
             "time": self.formatTime(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": self.message_of(record),
         }
         if self._who:
             told["process"] = self._who
