@@ -28,6 +28,15 @@ class BoundedConnection(psycopg.Connection[Any]):
     is_pooled = False
     limits = ""
 
+    @classmethod
+    def connect(cls, conninfo: str = "", **options: Any) -> BoundedConnection:
+        """As psycopg's. Raises OperationalError, too, where the process has no file descriptor left to wait with."""
+        try:
+            return super().connect(conninfo, **options)
+        except OSError as fault:
+            # psycopg waits for a new connection by a selector, which is a file of its own, and passes its fault on.
+            raise psycopg.OperationalError(f"this process cannot connect: {fault.strerror}") from fault
+
     def wait(self, gen: PQGen[RV], interval: float = _INTERVAL_SECONDS, timeout: float | None = None) -> RV:
         """As psycopg's, with `answer_seconds` for a timeout. Raises NoAnswer, and the connection is closed."""
         try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from sqlalchemy import text
@@ -175,6 +177,27 @@ def test_a_server_that_was_away_is_read_and_written_again_at_the_first_try(serve
 
     assert allowed(fresh)
     assert ask(fresh, resource="database/orders/us")
+
+
+def test_a_process_without_a_free_file_descriptor_cannot_reach_the_store(
+    fresh: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection had its socket, and there was no descriptor left for what psycopg waits with."""
+    add_policy(fresh)
+    fresh.engine.dispose()
+
+    with monkeypatch.context() as patched:
+        patched.setattr("psycopg.waiting.DefaultSelector", no_descriptor_left)
+        with pytest.raises(StoreUnavailable):
+            read(fresh)
+        with pytest.raises(StoreUnavailable):
+            ask(fresh)
+
+    assert ask(fresh)
+
+
+def no_descriptor_left() -> NoReturn:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 def test_a_connection_that_ended_unnoticed_fails_no_check(server: Server, fresh: Store) -> None:
