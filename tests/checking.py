@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -14,6 +15,7 @@ from jit_service.domain.checks.decision import Question
 from jit_service.rpc.services.access_messages import encoded_decision
 from jit_service.storage import Store
 
+_MAKING = threading.Lock()
 _RUNNING: dict[int, tuple[Checker, GrantCache, Recorder]] = {}
 
 
@@ -23,13 +25,14 @@ def checker_over(store: Store, grants: GrantCache, recorder: Recorder) -> Checke
 
 
 def checker(store: Store, mode: AuditMode = AuditMode.COMMITTED) -> Checker:
-    """Returns the store's checker."""
-    if id(store) not in _RUNNING:
-        view = GrantCache(store, clock=store.clock, bound=timedelta(seconds=1))
-        recorder = Recorder(store, mode)
-        recorder.start()
-        _RUNNING[id(store)] = checker_over(store, view, recorder), view, recorder
-    return _RUNNING[id(store)][0]
+    """Returns the store's checker, the same one for all threads."""
+    with _MAKING:
+        if id(store) not in _RUNNING:
+            view = GrantCache(store, clock=store.clock, bound=timedelta(seconds=1))
+            recorder = Recorder(store, mode)
+            recorder.start()
+            _RUNNING[id(store)] = checker_over(store, view, recorder), view, recorder
+        return _RUNNING[id(store)][0]
 
 
 def check(store: Store, caller: Caller, asked: Question, **options: Any) -> CheckResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -73,6 +74,8 @@ class Store:
         self._subscriptions = tuple(subscriptions)
         self._routes = tuple(routes)
         self._appending: Any = None
+        # Two threads on one connection would be in one transaction: the rollback of one undoes a record of the other.
+        self._append_turn = threading.Lock()
         # SQLite has one writer at a time. Waiting for it here is fair and quick; SQLite's own busy wait is neither.
         self._group_commit = GroupCommit(self._writing) if self.engine.dialect.name == "sqlite" else None
         self._on_commit: list[Callable[[Head], None]] = []
@@ -138,7 +141,7 @@ class Store:
 
         By the driver alone, without SQLAlchemy, since every check waits for it.
         """
-        with self._note_outcome(), self.door.passed(), self._exclusive():
+        with self._note_outcome(), self.door.passed(), self._exclusive(), self._append_turn:
             begun_at = time.perf_counter()
             connection = self._append_connection()
             try:
@@ -304,7 +307,7 @@ class Store:
             self._policies = snapshot.policy_cache
 
     def _append_connection(self) -> Any:
-        """Returns the one connection that appends. Only the thread that has the writer's lock uses it."""
+        """Returns the one connection that appends. Only the thread whose turn it is uses it."""
         kept, on_postgresql = self._appending, self._group_commit is None
         if kept is not None and on_postgresql and postgresql.has_ended(kept.dbapi_connection):
             self._appending = None

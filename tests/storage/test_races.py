@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from jit_service.check import questions
+from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import JitError, ReviewOverdue, TooManyActive, WrongState
 from jit_service.domain.grants.grant import Grant, GrantState, Justification
@@ -19,7 +20,7 @@ from jit_service.domain.grants.more_time import MoreTime
 from jit_service.domain.grants.request import Ask
 from jit_service.domain.policies.diff import PolicyDraft
 from jit_service.domain.policies.policy import BreakGlassRule, ExtensionRule, PrincipalSet
-from jit_service.storage import Store
+from jit_service.storage import Store, payload_of
 from jit_service.use_cases import audit, grants, proposals
 from jit_service.use_cases.grants import GrantAnswer
 from tests import checking
@@ -324,3 +325,15 @@ def test_a_watcher_misses_nothing_of_many_writers(store: Store) -> None:
         told = snapshot.changes(after=start, limit=100)
         assert [change.revision for change in told] == list(range(start + 1, start + 17))
         assert len({change.grant.name for change in told}) == 16
+
+
+def test_records_that_several_threads_append_at_once_are_one_whole_chain(store: Store) -> None:
+    """They have one connection for it: without turns, one's rollback would undo another's record, and not its head."""
+    record = payload_of(Event(type=EventType.CALL_REFUSED, at=NOON, principal="user:p"))
+
+    with ThreadPoolExecutor(8) as threads:
+        for each in [threads.submit(store.append, [record], at=NOON) for _ in range(80)]:
+            each.result(timeout=60)
+
+    found = audit.verify(store)
+    assert (found.event_count, found.problem) == (80, "")
