@@ -276,6 +276,11 @@ class Settings(KeepingSettings):
         )
 
     @property
+    def key_path(self) -> Path:
+        """The key file, where there is no `key_command`."""
+        return self.key_file or self.data_dir / "token.key"
+
+    @property
     def store_url(self) -> str:
         """The database's URL for SQLAlchemy: SQLite in data_dir by default; PostgreSQL always by psycopg 3."""
         if not self.database_url:

@@ -12,7 +12,7 @@ from jit_service.commands.given import one_line_errors, settings_of, store_of
 from jit_service.commands.options import STORING, Flags, takes
 from jit_service.domain.audit.event import SERVICE
 from jit_service.domain.caller import Caller, Origin
-from jit_service.runtime.retention import kept_by
+from jit_service.runtime.retention import pruning_by
 from jit_service.runtime.service import ServiceError, issuing_of
 from jit_service.use_cases import audit_pruning
 from jit_service.use_cases.audit_pruning import Range
@@ -36,7 +36,7 @@ def audit_prune(
     """
     with one_line_errors():
         settings = settings_of(flags)
-        pruning = kept_by(settings, issuing_of(settings)).audit
+        pruning = pruning_by(settings, issuing_of(settings))
         if pruning is None:
             raise ServiceError("nothing is pruned: set JIT_AUDIT_RETENTION")
         by = Caller(principal=SERVICE, origin=Origin(method="jit-service audit prune"))

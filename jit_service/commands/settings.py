@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from jit_service.commands.options import SERVING, Flags, takes
 from jit_service.configuration import table, template
 from jit_service.configuration.environment import PREFIX
 from jit_service.runtime import doctor, preflight
-from jit_service.runtime.preflight import Form
+from jit_service.runtime.preflight import Form, Report
 from jit_service.runtime.service import ServiceError, utc_now
 from jit_service.settings import Settings, Source
 
@@ -30,12 +31,7 @@ def check(
 
     Exit code 1 if the service would not start or nobody could use it, else 0: fit for systemd's ExecStartPre.
     """
-    # What is wrong is among the findings, in plain words.
-    logging.disable(logging.CRITICAL)
-    try:
-        report = preflight.report(lambda: loaded(flags), clock=utc_now, strict=strict)
-    finally:
-        logging.disable(logging.NOTSET)
+    report = _reported(preflight.report, flags, strict=strict)
     print(report.text(output))
     raise typer.Exit(int(report.fails))
 
@@ -51,13 +47,18 @@ def examine(
 
     It changes nothing. Exit code 1 if something is wrong, else 0.
     """
-    logging.disable(logging.CRITICAL)
-    try:
-        report = doctor.report(lambda: loaded(flags), clock=utc_now, strict=strict)
-    finally:
-        logging.disable(logging.NOTSET)
+    report = _reported(doctor.report, flags, strict=strict)
     print(report.text(output) if output is Form.JSON else report.table())
     raise typer.Exit(int(report.fails))
+
+
+def _reported(examine: Callable[..., Report], flags: Flags, *, strict: bool) -> Report:
+    # What is wrong is among the findings, in plain words.
+    logging.disable(logging.CRITICAL)
+    try:
+        return examine(lambda: loaded(flags), clock=utc_now, strict=strict)
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def list_settings() -> None:

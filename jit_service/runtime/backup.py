@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -21,6 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from jit_service.configuration import durable_file
 from jit_service.domain.audit.event import SERVICE, Event, EventType
 from jit_service.domain.caller import Caller, Origin, Role
 from jit_service.domain.errors import JitError, KeysUnavailable, TokensOff
@@ -105,8 +105,8 @@ def back_up(settings: Settings, directory: Path, *, clock: Clock, with_key: bool
             checkpoint=checkpoint,
         ).sealed(store.sealer)
     if with_key:
-        _write(directory / _KEY, _key_path(settings).read_bytes())
-    _write(directory / MANIFEST, json.dumps(asdict(manifest), indent=1).encode() + b"\n")
+        durable_file.write_new(directory / _KEY, settings.key_path.read_bytes())
+    durable_file.write(directory / MANIFEST, json.dumps(asdict(manifest), indent=1).encode() + b"\n")
     return manifest
 
 
@@ -149,7 +149,7 @@ def _restore_sqlite(
     _demand_sealed(settings, manifest)
     # Verified beside its place: a database that failed must never be one that can be started.
     made = path.with_name(f"{path.name}.restoring")
-    with _removed_unless_kept(made):
+    with _nothing_half_restored(made):
         shutil.copyfile(file, made)
         made.chmod(0o600)
         copies.demand_sound_sqlite(made)
@@ -244,26 +244,22 @@ def _demand_sealed(settings: Settings, manifest: Manifest) -> None:
     with closing(open_store(settings)) as store:
         right = manifest.sealed(store.sealer).seal
     if not compare_digest(right, str(manifest.seal)):
-        key = "the key of JIT_KEY_COMMAND" if settings.key_command else _key_path(settings)
+        key = "the key of JIT_KEY_COMMAND" if settings.key_command else settings.key_path
         raise ServiceError(f"{key} did not seal this backup: it is another key, or somebody changed the manifest")
 
 
 def _demand_key(settings: Settings, directory: Path) -> None:
-    path, kept = _key_path(settings), directory / _KEY
+    path, kept = settings.key_path, directory / _KEY
     if not settings.key_command and not path.exists() and kept.exists():
-        _write(path, kept.read_bytes())
+        durable_file.write_new(path, kept.read_bytes())
     _demand_key_of(settings)
 
 
 def _demand_key_of(settings: Settings) -> None:
     """Raises ServiceError where there is no key yet: what opens the store would make one, which sealed nothing."""
-    path = _key_path(settings)
+    path = settings.key_path
     if not settings.key_command and not path.exists():
         raise ServiceError(f"the key file {path} is not there: put the one that seals the database there first")
-
-
-def _key_path(settings: Settings) -> Path:
-    return settings.key_file or settings.data_dir / _KEY
 
 
 def _make_empty(directory: Path) -> None:
@@ -286,17 +282,9 @@ def _digest(path: Path, report: Report) -> str:
     return found.hexdigest()
 
 
-def _write(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(descriptor)
-
-
 @contextmanager
-def _removed_unless_kept(made: Path) -> Iterator[None]:
-    """Removes what is left of the file and of SQLite's files beside it, however the block ends."""
+def _nothing_half_restored(made: Path) -> Iterator[None]:
+    """Removes the file and SQLite's files beside it, if the block has not put it in its place."""
     try:
         yield
     except JitError as fault:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
-import secrets
-import socket
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from jit_service.background import BackgroundThread
+from jit_service.configuration import durable_file
 from jit_service.domain.audit.checkpoint import Checkpoint, fault_in
 from jit_service.domain.errors import StoreUnavailable, TokensOff
 from jit_service.notifications.checkpoint_post import CheckpointPost
+from jit_service.runtime.lease import Lease
 from jit_service.settings import Settings
 from jit_service.storage import Snapshot, Store
 from jit_service.use_cases import checkpoints
@@ -71,7 +71,7 @@ class CheckpointKeeper(BackgroundThread):
         super().__init__(name="checkpoints", interval=min(spans), undone="no checkpoint of the audit log is made")
         self._store = store
         self._how = how
-        self._holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._lease = Lease(store, _TASK)
         self._post = CheckpointPost(how.to, allow_private=how.allow_private) if "://" in how.to else None
         self._directory = Path(how.to) if self._post is None and how.to != TO_LOG else None
         self._made: _Made | None = None
@@ -85,7 +85,7 @@ class CheckpointKeeper(BackgroundThread):
             if not self._is_due(snapshot, last):
                 return
         span = max(_LEASE[0], min(2 * (self._how.interval or _LEASE[0]), _LEASE[1]))
-        if self._store.take_lease(_TASK, self._holder, span=span):
+        if self._lease.is_held(span=span):
             made = checkpoints.make(self._store, self._how.issuing)
             self._keep(made)
             self._made = _Made(made.checkpoint, made.at)
@@ -105,7 +105,8 @@ class CheckpointKeeper(BackgroundThread):
     def _keep(self, made: IssuedCheckpoint) -> None:
         content = json.dumps(_facts(made)).encode() + b"\n"
         if self._directory is not None:
-            _write(self._directory, made, content)
+            name = f"checkpoint-{made.checkpoint.event_count:012}-{made.at:%Y%m%dT%H%M%SZ}.json"
+            durable_file.write(self._directory / name, content)
         elif self._post is None:
             _log.info("checkpoint of the audit log: %s", content.decode().strip())
         elif fault := self._post.send(content, at=made.at):
@@ -146,20 +147,3 @@ def _facts(made: IssuedCheckpoint) -> dict[str, Any]:
         "checkpoint": made.text,
         "publicKey": made.public_key,
     }
-
-
-def _write(directory: Path, made: IssuedCheckpoint, content: bytes) -> None:
-    """Writes a file that has its name only once it is whole and on the disk."""
-    name = f"checkpoint-{made.checkpoint.event_count:012}-{made.at:%Y%m%dT%H%M%SZ}.json"
-    part = directory / f".{name}.{secrets.token_hex(4)}.part"
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.rename(directory / name)
-    opened = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

@@ -38,7 +38,7 @@ _LEAST_FREE: Final = 0.1
 _NO_ROOM: Final = 256 * 2**20
 _LATE: Final = timedelta(days=1)
 _LONG_TOKENS: Final = timedelta(days=1)
-_STORE: Final = ("database", "key file", "data directory", "settings")
+_STORE: Final = ("database", "key file", "data directory")
 _ok: Final = partial(Finding, Level.OK)
 _warning: Final = partial(Finding, Level.WARNING)
 _fault: Final = partial(Finding, Level.FAULT)
@@ -46,15 +46,12 @@ _fault: Final = partial(Finding, Level.FAULT)
 
 def report(load: Callable[[], Settings], *, clock: Clock, strict: bool = False) -> Report:
     """Examines everything. `load` may raise SettingsError."""
-    return Report(tuple(_findings(load, clock)), strict)
+    return preflight.examined(load, partial(_findings, clock=clock), strict=strict)
 
 
-def _findings(load: Callable[[], Settings], clock: Clock) -> Iterator[Finding]:
-    tried = list(preflight.findings(load, clock=clock))
+def _findings(settings: Settings, clock: Clock) -> Iterator[Finding]:
+    tried = list(preflight.findings(settings, clock=clock))
     yield from tried
-    if any(each.level is Level.FAULT and each.about == "settings" for each in tried):
-        return
-    settings = load()
     yield from _dangerous(settings)
     yield from _room(settings)
     # What opens the store would make a key file where there is none.

@@ -90,16 +90,22 @@ class Report:
 
 def report(load: Callable[[], Settings], *, clock: Clock, strict: bool = False) -> Report:
     """Tries everything. `load` may raise SettingsError."""
-    return Report(tuple(findings(load, clock=clock)), strict)
+    return examined(load, partial(findings, clock=clock), strict=strict)
 
 
-def findings(load: Callable[[], Settings], *, clock: Clock) -> Iterator[Finding]:
-    """Yields what is found, in the order of a start. Nothing else can be tried with settings that do not load."""
+def examined(
+    load: Callable[[], Settings], examine: Callable[[Settings], Iterator[Finding]], *, strict: bool = False
+) -> Report:
+    """Returns what is found with the settings; if they do not load, nothing else can be tried."""
     try:
-        settings = load()
+        found = tuple(examine(load()))
     except SettingsError as fault:
-        yield from (_fault("settings", each) for each in fault.faults)
-        return
+        found = tuple(_fault("settings", each) for each in fault.faults)
+    return Report(found, strict)
+
+
+def findings(settings: Settings, *, clock: Clock) -> Iterator[Finding]:
+    """Yields what is found, in the order of a start."""
     yield _ok("settings", f"are those of jit-service {version('jit-service')}")
     tries: tuple[_Try, ...] = (
         _files,
@@ -202,7 +208,7 @@ def _unbindable(address: Address) -> str:
 
 
 def _database(settings: Settings, *, clock: Clock) -> Iterator[Finding]:
-    path = settings.key_file or settings.data_dir / "token.key"
+    path = settings.key_path
     key = None
     try:
         key = secret_by(settings.key_command) if settings.key_command else secret_of(path)
@@ -225,7 +231,7 @@ def _database(settings: Settings, *, clock: Clock) -> Iterator[Finding]:
 
 
 def _seals(settings: Settings, key: bytes | None, found: Found) -> Iterator[Finding]:
-    path = settings.key_file or settings.data_dir / "token.key"
+    path = settings.key_path
     named = "the key of JIT_KEY_COMMAND" if settings.key_command else str(path)
     if key is None:
         if not settings.key_command and not path.exists():

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-import secrets
-import socket
 import time
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -15,6 +11,7 @@ from jit_service.background import BackgroundThread
 from jit_service.domain.audit.event import SERVICE
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.errors import LostRace, TokensOff
+from jit_service.runtime.lease import Lease
 from jit_service.settings import Settings
 from jit_service.storage import Store
 from jit_service.use_cases import audit_pruning
@@ -28,55 +25,37 @@ _TASK: Final = "retention"
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Kept:
-    """What is kept for how long; None is kept for ever."""
-
-    audit: Pruning | None = None
-
-    @property
-    def interval(self) -> timedelta:
-        """How often to look for what is due: often enough for the shortest retention."""
-        spans = [self.audit.retention] if self.audit is not None else []
-        return min(_INTERVAL, *(span / 10 for span in spans)) if spans else _INTERVAL
-
-
-def kept_by(settings: Settings, issuing: Issuing | None) -> Kept:
-    """Returns what the settings keep. Raises TokensOff if the log is to be pruned and nobody signs where it begins."""
+def pruning_by(settings: Settings, issuing: Issuing | None) -> Pruning | None:
+    """Returns how the settings prune the log; None if they do not. Raises TokensOff if nobody signs where it begins."""
     if settings.audit_retention is None:
-        return Kept()
+        return None
     if issuing is None:
         raise TokensOff("JIT_AUDIT_RETENTION needs JIT_TOKEN_ISSUER, whose keys sign the place where the log begins")
-    return Kept(audit=Pruning(retention=settings.audit_retention, archive=settings.audit_archive, issuing=issuing))
+    return Pruning(retention=settings.audit_retention, archive=settings.audit_archive, issuing=issuing)
 
 
 class Retention(BackgroundThread):
     """Forgets what is due at every interval, a batch at a time, as long as this process has the lease of the task."""
 
-    def __init__(self, store: Store, kept: Kept, *, interval: timedelta | None = None) -> None:
-        undone = "what is too old is not forgotten"
-        super().__init__(name="retention", interval=interval or kept.interval, undone=undone)
+    def __init__(self, store: Store, pruning: Pruning) -> None:
+        # Often enough for a short retention too.
+        interval = min(_INTERVAL, pruning.retention / 10)
+        super().__init__(name="retention", interval=interval, undone="what is too old is not forgotten")
         self._store = store
-        self._kept = kept
-        self._holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._pruning = pruning
+        self._lease = Lease(store, _TASK)
 
     def work(self) -> None:
         """Forgets all that is due, if no other process does."""
-        while not self.stopping.is_set() and self._is_due() and self._has_lease() and self._prune():
+        while not self.stopping.is_set() and self._is_due() and self._lease.is_held(span=_LEASE) and self._prune():
             pass
 
     def _is_due(self) -> bool:
-        audit = self._kept.audit
-        return audit is not None and audit_pruning.due(self._store, audit.retention) is not None
-
-    def _has_lease(self) -> bool:
-        return self._store.take_lease(_TASK, self._holder, span=_LEASE)
+        return audit_pruning.due(self._store, self._pruning.retention) is not None
 
     def _prune(self) -> bool:
-        if self._kept.audit is None:
-            return False
         try:
-            pruned = audit_pruning.prune_next(self._store, self._kept.audit, ITSELF, rest=_give_way)
+            pruned = audit_pruning.prune_next(self._store, self._pruning, ITSELF, rest=_give_way)
         except LostRace:
             return False
         if pruned is not None:

@@ -41,7 +41,7 @@ from jit_service.runtime.audit_compactor import AuditCompactor
 from jit_service.runtime.channels import channels_of
 from jit_service.runtime.checkpoint_keeper import CheckpointKeeper, checkpointing_by
 from jit_service.runtime.gauges import Parts
-from jit_service.runtime.retention import Kept, Retention, kept_by
+from jit_service.runtime.retention import Retention, pruning_by
 from jit_service.runtime.steady_clock import MAX_STEP, SteadyClock, utc_now
 from jit_service.runtime.sweeper import Sweeper
 from jit_service.settings import Address, Settings
@@ -246,10 +246,10 @@ def _sound_store(settings: Settings, clock: Clock, *, host: bool) -> Store:
 def _retention(store: Store, settings: Settings, issuing: Issuing | None) -> tuple[_Part, ...]:
     """Returns what forgets by the settings; nothing if all is kept for ever. Raises ServiceError."""
     try:
-        kept = kept_by(settings, issuing)
+        pruning = pruning_by(settings, issuing)
     except TokensOff as fault:
         raise ServiceError(str(fault)) from None
-    return () if kept == Kept() else (Retention(store, kept),)
+    return () if pruning is None else (Retention(store, pruning),)
 
 
 def _checkpoints(store: Store, settings: Settings, issuing: Issuing | None) -> tuple[_Part, ...]:
@@ -336,14 +336,13 @@ def _secret(settings: Settings) -> bytes:
 
     Raises ServiceError for a key file that cannot be used.
     """
-    path = settings.key_file or settings.data_dir / "token.key"
     try:
         if settings.key_command:
             return secret_by(settings.key_command)
         # One that is named is made by whoever shares it among the hosts.
         if settings.key_file is None:
-            make_key_file(path)
-        return secret_of(path)
+            make_key_file(settings.key_path)
+        return secret_of(settings.key_path)
     except (KeyFileError, OSError) as fault:
         raise ServiceError(str(fault)) from fault
 

@@ -6,14 +6,15 @@ import os
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from sqlalchemy import URL, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from jit_service.configuration import durable_file
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.storage import postgresql
 from jit_service.storage.engine import for_reading, open_engine
@@ -51,7 +52,7 @@ def copy_sqlite(source: Path, target: Path, progress: Progress) -> Place:
             # Else whoever opens the copy, even to read, makes files beside it.
             written.execute("PRAGMA journal_mode=DELETE")
             _demand_sound(written, "quick_check")
-        _synchronize(target)
+        durable_file.synchronize(target)
     except (sqlite3.Error, TypeError) as fault:
         raise StoreUnavailable(f"cannot copy {source}: {fault}") from fault
     return Place(seq, bytes(hash_), schema)
@@ -93,9 +94,9 @@ def put_in_place(made: Path, path: Path) -> None:
     """Gives a database, which nobody has open, its name. A power cut leaves it whole or not there."""
     with closing(_opened(made)) as connection:
         connection.execute("PRAGMA journal_mode=DELETE")
-    _synchronize(made)
+    durable_file.synchronize(made)
     made.rename(path)
-    _synchronize(path.parent)
+    durable_file.synchronize(path.parent)
 
 
 def dump_postgresql(url: str, target: Path) -> Place:
@@ -110,7 +111,7 @@ def dump_postgresql(url: str, target: Path) -> Place:
         raise StoreUnavailable(f"cannot dump the database: {first_line(fault)}") from fault
     finally:
         engine.dispose()
-    _synchronize(target)
+    durable_file.synchronize(target)
     return Place(seq, bytes(hash_), schema)
 
 
@@ -166,17 +167,3 @@ def _demand_sound(connection: sqlite3.Connection, check: str) -> None:
     (said,) = connection.execute(f"PRAGMA {check}(1)").fetchone()
     if said != "ok":
         raise sqlite3.DatabaseError(said)
-
-
-def _synchronize(path: Path) -> None:
-    with _descriptor(path) as descriptor:
-        os.fsync(descriptor)
-
-
-@contextmanager
-def _descriptor(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from jit_service.configuration import durable_file
 from jit_service.domain.errors import StoreUnavailable
 from jitaccess.jose import archives
 from jitaccess.jose.archives import ArchiveFault, Manifest
 
-_PART: Final = ".part"
 # Records that are pruned are compressed in the background; the next levels win 3 % for twice the time.
 _LEVEL: Final = 6
 
@@ -23,19 +22,20 @@ def write_records(directory: Path, first_seq: int, records: list[bytes]) -> tupl
 
     Raises OSError.
     """
-    for left in directory.glob(f"*{_PART}"):
+    for left in directory.glob(f"*{durable_file.PART}"):
         # Of a process that was killed while it wrote: only one process archives at a time.
         left.unlink(missing_ok=True)
     lines = b"".join(archives.line(seq, record) for seq, record in enumerate(records, start=first_seq))
     content = gzip.compress(lines, _LEVEL, mtime=0)
     name = archives.stem(first_seq, first_seq + len(records) - 1) + archives.RECORDS
-    _write(directory, name, content)
+    durable_file.write(directory / name, content)
     return name, hashlib.sha256(content).hexdigest()
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Writes the manifest of a file that is there; with it the file counts as archived. Raises OSError."""
-    _write(directory, manifest.file.removesuffix(archives.RECORDS) + archives.MANIFEST, manifest.text().encode())
+    name = manifest.file.removesuffix(archives.RECORDS) + archives.MANIFEST
+    durable_file.write(directory / name, manifest.text().encode())
 
 
 def archived_after(directory: Path, seq: int, hash_: str, known: Mapping[int, str]) -> Manifest | None:
@@ -55,18 +55,3 @@ def archived_after(directory: Path, seq: int, hash_: str, known: Mapping[int, st
             raise StoreUnavailable(f"{path} has other records than the log; move it away, and find out why")
         return manifest
     return None
-
-
-def _write(directory: Path, name: str, content: bytes) -> None:
-    """Writes a file that has its name only once it is whole and on the disk."""
-    part = directory / f".{name}.{os.getpid()}{_PART}"
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.rename(directory / name)
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

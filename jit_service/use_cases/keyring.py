@@ -10,10 +10,10 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import os
 import secrets
 import shlex
 import subprocess
+from contextlib import suppress
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
 
+from jit_service.configuration import durable_file
 from jit_service.configuration.secret_file import demand_private
 from jit_service.domain.errors import KeysUnavailable
 from jit_service.domain.tokens.signing_key import SigningKey
@@ -143,19 +144,9 @@ def make_key_file(path: Path) -> None:
     """Makes the file with mode 0600, unless it exists."""
     if path.exists():
         return
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(base64.b64encode(secrets.token_bytes(_BYTES)).decode() + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        # If two processes do this at the same time, the first one's file stays.
-        os.link(temporary, path)
-    except FileExistsError:
-        pass
-    finally:
-        temporary.unlink()
+    # If two processes do this at the same time, the first one's file stays.
+    with suppress(FileExistsError):
+        durable_file.write_new(path, base64.b64encode(secrets.token_bytes(_BYTES)) + b"\n")
 
 
 def _jwk(private: ec.EllipticCurvePrivateKey) -> dict[str, Any]:

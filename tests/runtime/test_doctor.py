@@ -7,7 +7,6 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,41 +17,21 @@ from jit_service.domain.audit.event import EventType
 from jit_service.domain.notification import Interest, Subscription
 from jit_service.runtime import doctor
 from jit_service.runtime.preflight import Form, Report
-from jit_service.runtime.service import issuing_of, open_store
-from jit_service.settings import Settings
 from jit_service.storage import Store
-from jit_service.use_cases import signing_keys
 from jit_service.use_cases.keyring import secret_of
 from tests.conftest import Clock
-from tests.rpc.tokens import Forge
+from tests.runtime.hosts import Host
 from tests.storage import people
-from tests.storage.people import ADMIN
 
 
-@dataclass
-class Host:
-    """A data directory in which the service runs, and what the doctor says of it."""
-
-    data_dir: Path
-    forge: Forge
-    clock: Clock
-
-    def settings(self, **changes: Any) -> Settings:
-        usual = {"data_dir": self.data_dir, "issuers": [self.forge.issuer()], "grpc": "127.0.0.1:0"}
-        return Settings.load(**(usual | {"token_issuer": "https://jit.example.com"} | changes))
+class Patient(Host):
+    """A host on which the service runs, and what the doctor says of it."""
 
     def report(self, **changes: Any) -> Report:
         return doctor.report(lambda: self.settings(**changes), clock=self.clock)
 
     def told(self, *levels: str, **changes: Any) -> list[str]:
         return [f"{each.about}: {each.message}" for each in self.report(**changes).findings if each.level in levels]
-
-    @property
-    def key(self) -> Path:
-        return self.data_dir / "token.key"
-
-    def open(self) -> Store:
-        return open_store(self.settings(), clock=self.clock)
 
     def sql(self, statement: str, *values: Any) -> None:
         with closing(sqlite3.connect(self.data_dir / "jit.db")) as connection:
@@ -61,21 +40,15 @@ class Host:
 
 
 @pytest.fixture
-def host(tmp_path: Path, sqlite_template: Path, clock: Clock) -> Host:
-    data_dir = tmp_path / "data"
-    data_dir.mkdir(mode=0o700)
-    shutil.copyfile(sqlite_template, data_dir / "jit.db")
-    made = Host(data_dir, Forge(tmp_path), clock)
+def host(tmp_path: Path, sqlite_template: Path, clock: Clock) -> Patient:
+    made = Patient.made(tmp_path, sqlite_template, clock)
     with closing(made.open()) as store:
-        issuing = issuing_of(made.settings())
-        assert issuing is not None
-        signing_keys.replace_all(store, issuing, by=ADMIN)
         people.add_policy(store)
         people.approve(store, people.ask(store))
     return made
 
 
-def test_a_sound_service_has_no_finding_and_nothing_is_written(host: Host) -> None:
+def test_a_sound_service_has_no_finding_and_nothing_is_written(host: Patient) -> None:
     with closing(host.open()) as store:
         before = store.head()
 
@@ -89,31 +62,31 @@ def test_a_sound_service_has_no_finding_and_nothing_is_written(host: Host) -> No
     }
 
 
-def test_people_get_a_table_and_programs_json(host: Host) -> None:
+def test_people_get_a_table_and_programs_json(host: Patient) -> None:
     report = host.report()
 
     assert all("  ok       " in line for line in report.table().splitlines())
     assert json.loads(report.text(Form.JSON))["ok"] is True
 
 
-def _widen(host: Host) -> None:
+def _widen(host: Patient) -> None:
     host.sql("UPDATE access_grant SET expires_at = expires_at + 1000000")
 
 
-def _rewrite(host: Host) -> None:
+def _rewrite(host: Patient) -> None:
     host.sql("UPDATE audit_event SET payload = CAST(replace(CAST(payload AS TEXT), 'alice', 'malice') AS BLOB)")
 
 
-def _remove_key(host: Host) -> None:
+def _remove_key(host: Patient) -> None:
     host.key.unlink()
 
 
-def _set_back(host: Host) -> None:
+def _set_back(host: Patient) -> None:
     host.clock.advance(timedelta(hours=-1))
 
 
 class Case(NamedTuple):
-    spoil: Callable[[Host], object]
+    spoil: Callable[[Patient], object]
     level: str
     words: str
 
@@ -133,7 +106,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_what_is_wrong_is_found(host: Host, case: Case) -> None:
+def test_what_is_wrong_is_found(host: Patient, case: Case) -> None:
     case.spoil(host)
 
     told = host.told(case.level)
@@ -142,7 +115,7 @@ def test_what_is_wrong_is_found(host: Host, case: Case) -> None:
     assert host.report().fails is (case.level == "fault")
 
 
-def test_no_key_is_made_where_there_is_none(host: Host) -> None:
+def test_no_key_is_made_where_there_is_none(host: Patient) -> None:
     _remove_key(host)
 
     host.report()
@@ -150,7 +123,7 @@ def test_no_key_is_made_where_there_is_none(host: Host) -> None:
     assert not host.key.exists()
 
 
-def test_notifications_that_nobody_takes_are_told(host: Host) -> None:
+def test_notifications_that_nobody_takes_are_told(host: Patient) -> None:
     told_of = Subscription(receiver="oncall", interests=frozenset({Interest(type=EventType.GRANT_APPROVED)}))
     with closing(
         Store(host.settings().store_url, clock=host.clock, subscriptions=[told_of], key=secret_of(host.key))
@@ -172,18 +145,18 @@ def test_notifications_that_nobody_takes_are_told(host: Host) -> None:
         ({"trust_any_proxy": True}, "JIT_TRUST_ANY_PROXY"),
     ],
 )
-def test_settings_that_take_away_what_is_promised_are_told(host: Host, changes: dict[str, Any], words: str) -> None:
+def test_settings_that_take_away_what_is_promised_are_told(host: Patient, changes: dict[str, Any], words: str) -> None:
     assert [line for line in host.told("warning", **changes) if words in line]
 
 
-def test_a_disk_without_room_is_a_fault(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_without_room_is_a_fault(host: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type(shutil.disk_usage(host.data_dir))
     monkeypatch.setattr(doctor, "disk_usage", lambda _: usage(2**33, 2**33 - 2**20, 2**20))
 
     assert [line for line in host.told("fault") if "soon nothing can be written" in line]
 
 
-def test_on_postgresql_the_clock_is_held_against_the_servers(host: Host, postgresql_url: str) -> None:
+def test_on_postgresql_the_clock_is_held_against_the_servers(host: Patient, postgresql_url: str) -> None:
     # The test's clock stands still, the server's does not.
     told = host.told("fault", database_url=postgresql_url)
 

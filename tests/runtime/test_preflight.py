@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sqlite3
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,29 +17,15 @@ from jit_service.domain.caller import Caller, Origin
 from jit_service.runtime import preflight
 from jit_service.runtime.preflight import Form, Report
 from jit_service.runtime.service import issuing_of, open_store
-from jit_service.settings import Settings
 from jit_service.use_cases import signing_keys
 from tests.certificates import Authority
 from tests.conftest import TICK, Clock
 from tests.notifications.webhooks import facts
-from tests.rpc.tokens import Forge
+from tests.runtime.hosts import Host
 
 
-@dataclass
-class Host:
-    """A data directory in which the service has run, and what `check` says of it."""
-
-    data_dir: Path
-    forge: Forge
-    clock: Clock
-
-    @property
-    def key(self) -> Path:
-        return self.data_dir / "token.key"
-
-    def settings(self, **changes: Any) -> Settings:
-        usual = {"data_dir": self.data_dir, "issuers": [self.forge.issuer()], "grpc": "127.0.0.1:0"}
-        return Settings.load(**(usual | {"token_issuer": "https://jit.example.com"} | changes))
+class Checked(Host):
+    """A host, and what `check` says of it."""
 
     def check(self, *, strict: bool = False, **changes: Any) -> Report:
         return preflight.report(lambda: self.settings(**changes), clock=self.clock, strict=strict)
@@ -51,23 +35,15 @@ class Host:
 
 
 @pytest.fixture
-def host(tmp_path: Path, sqlite_template: Path, clock: Clock) -> Host:
-    data_dir = tmp_path / "data"
-    data_dir.mkdir(mode=0o700)
-    shutil.copyfile(sqlite_template, data_dir / "jit.db")
-    made = Host(data_dir, Forge(tmp_path), clock)
-    store, issuing = open_store(made.settings(), clock=clock), issuing_of(made.settings())
-    assert issuing is not None
-    signing_keys.replace_all(store, issuing, by=Caller(principal=SERVICE, origin=Origin(method="test")))
-    store.close()
-    return made
+def host(tmp_path: Path, sqlite_template: Path, clock: Clock) -> Checked:
+    return Checked.made(tmp_path, sqlite_template, clock)
 
 
 def contents(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
-def test_a_sound_host_has_no_fault_and_nothing_is_changed(host: Host) -> None:
+def test_a_sound_host_has_no_fault_and_nothing_is_changed(host: Checked) -> None:
     before = contents(host.data_dir)
 
     report = host.check(strict=True)
@@ -77,7 +53,7 @@ def test_a_sound_host_has_no_fault_and_nothing_is_changed(host: Host) -> None:
     assert contents(host.data_dir) == before
 
 
-def test_the_report_is_lines_for_people_or_json(host: Host) -> None:
+def test_the_report_is_lines_for_people_or_json(host: Checked) -> None:
     report = host.check(workers=0)
 
     assert report.text(Form.TEXT) == "fault    settings: JIT_WORKERS: must be at least 1"
@@ -86,11 +62,11 @@ def test_the_report_is_lines_for_people_or_json(host: Host) -> None:
     assert told["findings"] == [{"level": "fault", "about": "settings", "message": "JIT_WORKERS: must be at least 1"}]
 
 
-def test_each_wrong_setting_is_a_finding(host: Host) -> None:
+def test_each_wrong_setting_is_a_finding(host: Checked) -> None:
     assert len(host.told("fault", workers=0, rpc_threads=0)) == 2
 
 
-def test_a_database_that_is_not_there_is_not_made(host: Host, tmp_path: Path) -> None:
+def test_a_database_that_is_not_there_is_not_made(host: Checked, tmp_path: Path) -> None:
     (told,) = host.told("fault", data_dir=tmp_path / "new")
 
     assert "there is no database" in told
@@ -101,7 +77,7 @@ def test_a_database_that_is_not_there_is_not_made(host: Host, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("revision", "fault"), [("0099", "of a newer version (0099)"), ("0001", "run `jit-service migrate`")]
 )
-def test_a_database_of_another_version_is_told(host: Host, revision: str, fault: str) -> None:
+def test_a_database_of_another_version_is_told(host: Checked, revision: str, fault: str) -> None:
     with sqlite3.connect(host.data_dir / "jit.db") as connection:
         connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
     connection.close()
@@ -111,7 +87,7 @@ def test_a_database_of_another_version_is_told(host: Host, revision: str, fault:
     assert fault in told
 
 
-def test_a_database_that_a_running_service_has_open_is_read_as_it_is(host: Host) -> None:
+def test_a_database_that_a_running_service_has_open_is_read_as_it_is(host: Checked) -> None:
     store = open_store(host.settings(), clock=host.clock)
     issuing = issuing_of(host.settings())
     assert issuing is not None
@@ -124,21 +100,21 @@ def test_a_database_that_a_running_service_has_open_is_read_as_it_is(host: Host)
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-def test_postgresql_is_told_with_its_version(host: Host, database_url: str) -> None:
+def test_postgresql_is_told_with_its_version(host: Checked, database_url: str) -> None:
     assert any("PostgreSQL" in told for told in host.told("ok", database_url=database_url))
     assert "standby: PostgreSQL is one server without a standby: what it loses is lost" in host.told(
         "warning", database_url=database_url
     )
 
 
-def test_postgresql_that_does_not_answer_is_told_without_its_password(host: Host) -> None:
+def test_postgresql_that_does_not_answer_is_told_without_its_password(host: Checked) -> None:
     (told,) = host.told("fault", database_url="postgresql://jit:hunter2@127.0.0.1:1/jit")
 
     assert told.startswith("database: cannot ")
     assert "hunter2" not in told
 
 
-def test_another_key_file_does_not_open_the_database(host: Host) -> None:
+def test_another_key_file_does_not_open_the_database(host: Checked) -> None:
     host.key.write_text("A" * 43 + "=")
 
     (told,) = host.told("fault")
@@ -146,7 +122,7 @@ def test_another_key_file_does_not_open_the_database(host: Host) -> None:
     assert "token.key: the key file does not open signing key" in told
 
 
-def test_a_key_file_that_is_gone_or_open_to_everybody_is_told(host: Host) -> None:
+def test_a_key_file_that_is_gone_or_open_to_everybody_is_told(host: Checked) -> None:
     host.key.chmod(0o644)
     (open_to_all,) = host.told("fault")
     host.key.unlink()
@@ -156,7 +132,7 @@ def test_a_key_file_that_is_gone_or_open_to_everybody_is_told(host: Host) -> Non
     assert "put back the key that sealed it" in gone
 
 
-def test_an_issuer_whose_keys_are_away_is_a_warning_since_it_heals_by_itself(host: Host) -> None:
+def test_an_issuer_whose_keys_are_away_is_a_warning_since_it_heals_by_itself(host: Checked) -> None:
     away = [{"issuer": "https://login.example.com", "audience": "a", "jwks_url": "http://127.0.0.1:1/jwks"}]
 
     assert "ISSUER_KEYS_UNAVAILABLE" in host.told("warning", issuers=away)[0]
@@ -165,18 +141,18 @@ def test_an_issuer_whose_keys_are_away_is_a_warning_since_it_heals_by_itself(hos
 
 
 @pytest.mark.parametrize(("content", "fault"), [("{", "cannot be had"), ('{"keys": []}', "no key that may sign")])
-def test_a_key_set_of_no_use_is_a_fault(host: Host, content: str, fault: str) -> None:
+def test_a_key_set_of_no_use_is_a_fault(host: Checked, content: str, fault: str) -> None:
     issuer = host.forge.issuer()
     host.forge.path.write_text(content)
 
     assert fault in host.told("fault", issuers=[issuer])[0]
 
 
-def test_without_an_issuer_nobody_could_call(host: Host) -> None:
+def test_without_an_issuer_nobody_could_call(host: Checked) -> None:
     assert "JIT_ISSUERS_FILE" in host.told("fault", issuers=[])[0]
 
 
-def test_a_receiver_whose_name_leads_where_it_may_not_is_told_before_an_event_is(host: Host, tmp_path: Path) -> None:
+def test_a_receiver_whose_name_leads_where_it_may_not_is_told_before_an_event_is(host: Checked, tmp_path: Path) -> None:
     given = facts(tmp_path, "https://localhost/hunter2", allow_private=False)
 
     (told,) = host.told("warning", notifications=[given])
@@ -185,20 +161,20 @@ def test_a_receiver_whose_name_leads_where_it_may_not_is_told_before_an_event_is
     assert "hunter2" not in told
 
 
-def test_an_address_of_another_machine_cannot_be_bound_and_a_taken_port_does_not_matter(host: Host) -> None:
+def test_an_address_of_another_machine_cannot_be_bound_and_a_taken_port_does_not_matter(host: Checked) -> None:
     (told,) = host.told("fault", grpc="192.0.2.1:8081", allow_plaintext=True)
 
     assert "192.0.2.1 is not an address of this machine" in told
 
 
-def test_a_broken_policy_file_is_told(host: Host, tmp_path: Path) -> None:
+def test_a_broken_policy_file_is_told(host: Checked, tmp_path: Path) -> None:
     path = tmp_path / "policies.yaml"
     path.write_text("policies: [")
 
     assert host.told("fault", policies=path)[0].startswith("policies: ")
 
 
-def test_what_everybody_may_read_is_a_warning(host: Host) -> None:
+def test_what_everybody_may_read_is_a_warning(host: Checked) -> None:
     host.data_dir.chmod(0o755)
     (host.data_dir / "jit.db").chmod(0o644)
 
@@ -207,7 +183,7 @@ def test_what_everybody_may_read_is_a_warning(host: Host) -> None:
     assert "jit.db is open to everybody (mode 0644); chmod o-rwx it" in told
 
 
-def test_a_log_in_that_nobody_is_told_of_is_a_warning(host: Host) -> None:
+def test_a_log_in_that_nobody_is_told_of_is_a_warning(host: Checked) -> None:
     login = [host.forge.issuer(cli_client_id="jit-cli")]
 
     assert host.told("warning", issuers=login) == []
@@ -224,7 +200,9 @@ def test_a_log_in_that_nobody_is_told_of_is_a_warning(host: Host) -> None:
         (timedelta(), "fault", "has expired, at "),
     ],
 )
-def test_the_end_of_the_certificate_is_told(host: Host, tmp_path: Path, left: timedelta, level: str, told: str) -> None:
+def test_the_end_of_the_certificate_is_told(
+    host: Checked, tmp_path: Path, left: timedelta, level: str, told: str
+) -> None:
     pair = Authority(tmp_path).sign("server", dns=["localhost"])
     files = {"tls_cert": pair.chain, "tls_key": pair.key}
     host.clock.now = certificate.read(TlsFiles(chain=pair.chain, key=pair.key)).expires_at - left
@@ -234,7 +212,7 @@ def test_the_end_of_the_certificate_is_told(host: Host, tmp_path: Path, left: ti
     assert (said.level, told in said.message) == (level, True)
 
 
-def test_a_certificate_that_cannot_be_used_is_told(host: Host, tmp_path: Path) -> None:
+def test_a_certificate_that_cannot_be_used_is_told(host: Checked, tmp_path: Path) -> None:
     pair = Authority(tmp_path).sign("server", dns=["localhost"])
     pair.key.chmod(0o644)
 
