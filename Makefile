@@ -66,9 +66,10 @@ test-native: $(STAMP) $(NODE_STAMP) $(CONSOLE_STAMP) $(OIDC_STAMP) ## Run the wh
 fuzz: $(STAMP) ## Fuzz all of REST through Envoy for SECONDS (600), with a new seed; the report is in .data/fuzz.
 	@FUZZ_SECONDS=$(SECONDS) FUZZ_DIRECTORY=.data/fuzz $(BIN)/python -m pytest -n 0 tests/openapi/test_fuzz.py -k internal
 
-soak: $(STAMP) ## Run all of it under load and kill -9 for SECONDS (600), by SEED; the result is in .data/soak.
+soak: $(STAMP) ## Run all of it under load and kill -9 for SECONDS (600), by SEED, at RATE calls a second; the result is in .data/soak.
 	@$(BIN)/python -m tests.soak --seconds $(SECONDS) --transport $(or $(TRANSPORT),grpcio) \
-	  --database $(or $(DATABASE),sqlite) $(if $(SEED),--seed $(SEED)) $(if $(PUBLISH),--publish)
+	  --database $(or $(DATABASE),sqlite) $(if $(SEED),--seed $(SEED)) $(if $(PUBLISH),--publish) \
+	  $(if $(RATE),--rate $(RATE)) $(if $(NEW),--new $(NEW)) $(if $(PAUSES),--pauses $(PAUSES))
 
 cluster: $(STAMP) ## Fail over a PostgreSQL cluster under three hosts of the service, by SEED, for SECONDS at least; writes docs/reliability.md.
 	@$(BIN)/python -m tests.reliability cluster --publish $(if $(filter command,$(firstword $(origin SECONDS))),--seconds $(SECONDS)) \

@@ -16,6 +16,7 @@ from random import Random
 from jit_service.runtime.service import utc_now
 from jitaccess import CheckItem, Consistency, Decision, JitClient, JitError, LocalChecker, LocalReason
 from tests.soak.clients import Clients
+from tests.soak.pace import Pace
 from tests.soak.people import GATEWAY, STRANGER
 from tests.soak.place import REST, Place
 from tests.soak.told import Told
@@ -62,9 +63,10 @@ class Reader:
         self._replica = replica
         self.random = clients.random
 
-    def run(self, board: Board) -> None:
+    def run(self, board: Board, pace: Pace) -> None:
         """Goes on until the run stops."""
         while not self._site.stopping.is_set():
+            pace.wait()
             try:
                 self._ask_about(board.pick(self.random, BATCH))
             except JitError:

@@ -14,12 +14,13 @@ import grpc
 
 from jit_service.runtime.dev_issuer import DevIssuer
 from jit_service.runtime.service import utc_now
-from jitaccess import JitClient, JitError, Unavailable, View
+from jitaccess import CheckItem, JitClient, JitError, Unavailable, View
 from jitaccess._faults import from_call
 from jitaccess._transport import authorization
 from jitaccess.contract.calls import access, grants
 from tests.soak.asking import Board, Life
 from tests.soak.clients import Clients, open_client
+from tests.soak.pace import Pace
 from tests.soak.people import ADMIN, GATEWAY, STRANGER, requester
 from tests.soak.place import Place
 from tests.soak.told import Told
@@ -27,6 +28,8 @@ from tests.soak.told import Told
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _HEADERS_WITHOUT_END = b"\x00\x40\x00\x01\x00\x00\x00\x00\x01" + b"\x00" * 100
 FLOOD = 2000
+QUESTIONS = 50
+"""How many new questions come in one call."""
 
 
 class Intruder:
@@ -40,10 +43,11 @@ class Intruder:
         self._clients = Clients(site, told, random)
         self._forged = forger.token(ADMIN.principal, roles=ADMIN.roles, now=utc_now())
 
-    def run(self) -> None:
+    def run(self, pace: Pace) -> None:
         """Goes on until the run stops."""
         attempts = (self.approves_own, self.approves, self.revokes, self.asks_about_others, self.forges)
         while not self._site.stopping.wait(0.02):
+            pace.wait()
             for life in self._board.pick(self._random, 1):
                 if life.grant:
                     self._random.choice(attempts)(life)
@@ -78,6 +82,38 @@ class Intruder:
             self._told.must_refuse(what, was_allowed=False)
             return
         self._told.must_refuse(what, was_allowed=True)
+
+
+class Newcomer:
+    """Asks one process what nobody has asked, or will, `per_second` questions a second: no cache may keep all.
+
+    They come many in a call, so that caches that hold thousands are full within minutes at little cost to the machine.
+    """
+
+    def __init__(self, site: Place, told: Told, random: Random, way: str, per_second: float) -> None:
+        self._site = site
+        self._told = told
+        self._random = random
+        self._way = way
+        self._pause = QUESTIONS / per_second
+        self._clients = Clients(site, told, random)
+
+    def run(self) -> None:
+        """Goes on until the run stops."""
+        while not self._site.stopping.wait(self._pause):
+            with suppress(JitError):
+                self._ask()
+        self._clients.close()
+
+    def _ask(self) -> None:
+        client = self._clients.of(GATEWAY, self._way)
+        paths = [f"auto/never/{self._random.getrandbits(64):x}" for _ in range(QUESTIONS)]
+        items = [CheckItem(STRANGER.principal, "read", path) for path in paths]
+        answers = self._told.call("batch of new questions", lambda: client.check_many(items))
+        for path, answer in zip(paths, answers, strict=True):
+            if answer.error is None:
+                self._told.decided(answer.decision_id, answer.allowed)
+                self._told.must_refuse(f"read on {path} by a stranger", bool(answer))
 
 
 class Watcher:

@@ -11,8 +11,9 @@ from types import TracebackType
 from jit_service.runtime.dev_issuer import DevIssuer
 from jitaccess import LocalChecker
 from tests.soak.asking import Board, Reader
-from tests.soak.bystanders import Intruder, Watcher
+from tests.soak.bystanders import Intruder, Newcomer, Watcher
 from tests.soak.clients import Clients, open_client
+from tests.soak.pace import AtOnce, Pace
 from tests.soak.people import ADMIN, DRIVERS, GATEWAY
 from tests.soak.place import Place
 from tests.soak.stories import Driver
@@ -26,7 +27,8 @@ class Crowd:
     """Works from the beginning of a `with` block to its end, where it waits until all have ended.
 
     A driver whose write has no outcome yet goes on asking for it, so the service must answer again at the end.
-    `random` makes the choices of somebody by name.
+    `random` makes the choices of somebody by name. `new` is how many questions a second each process is asked that
+    nobody asked before.
     """
 
     def __init__(
@@ -40,6 +42,8 @@ class Crowd:
         drivers: int = DRIVERS,
         readers: int = READERS,
         prefix: str = "",
+        pace: Pace | None = None,
+        new: float = 0,
     ) -> None:
         self._site = site
         self._told = told
@@ -48,6 +52,8 @@ class Crowd:
         self._forger = forger
         self._counts = drivers, readers
         self._prefix = prefix
+        self._pace = pace or AtOnce()
+        self._new = new
         self._open = ExitStack()
         self._threads: list[Thread] = []
 
@@ -57,16 +63,19 @@ class Crowd:
         for number in range(drivers):
             random = self._random(f"driver {number}")
             driver = Driver(self._site, self._told, self._board, number, random, prefix=self._prefix)
-            self._start(driver.run)
+            self._start(lambda driver=driver: driver.run(self._pace))  # type: ignore[misc]
         for number in range(readers):
             clients = Clients(self._site, self._told, self._random(f"reader {number}"))
             reader = Reader(self._site, self._told, clients, replica)
-            self._start(lambda reader=reader: reader.run(self._board))  # type: ignore[misc]
+            self._start(lambda reader=reader: reader.run(self._board, self._pace))  # type: ignore[misc]
         for way in self._site.ways[:WATCHERS]:
             client = open_client(self._site, self._site.token(ADMIN), way)
             self._open.callback(client.close)
             self._start(Watcher(self._site, self._told, client).run)
-        self._start(Intruder(self._site, self._told, self._board, self._random("intruder"), self._forger).run)
+        intruder = Intruder(self._site, self._told, self._board, self._random("intruder"), self._forger)
+        self._start(lambda: intruder.run(self._pace))
+        for way in self._site.ways[:-1] if self._new else ():
+            self._start(Newcomer(self._site, self._told, self._random(f"newcomer at {way}"), way, self._new).run)
         return self
 
     def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:

@@ -1,15 +1,18 @@
-"""Writes docs/soak.md from the result of a run, so that no number there is typed by hand."""
+"""Writes docs/soak.md from the results of runs, one for each database, so that no number there is typed by hand."""
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from statistics import median
 from typing import Any
 
+_NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 _HEAD = """# A long run
 
-Written by `make soak PUBLISH=1` from the result of a run; do not edit.
+Written by `make soak PUBLISH=1` from the results of runs; do not edit.
 
 `make soak` runs `jit-service up` with two workers and Envoy for `SECONDS` (600), under many concurrent clients:
 
@@ -22,10 +25,12 @@ Written by `make soak PUBLISH=1` from the result of a run; do not edit.
 Meanwhile, as `SEED` determines, a worker, Envoy or all processes at once are killed with `kill -9`, a worker or Envoy
 is stopped for a while, and clients flood the service, die, or do not read. `TRANSPORT=native` and
 `DATABASE=postgresql` run it on those. The seed fixes who does what, and which fault comes when. How the threads of a
-run interleave depends on the machine, so a second run differs.
+run interleave depends on the machine, so a second run differs. `PAUSES="60 180"` are the least and the most seconds
+between two faults. With `RATE` all clients together make so many calls a second, and as many as are answered without
+it. With `NEW` two more clients ask each worker so many questions a second that nobody asked before or will again.
 
-It exits with 1 if a property was violated. `.data/soak` then has `result.json` (everything), `soak.svg`, `soak.log`
-(what happened when) and `service.log`, and in `d` the store and Envoy's log.
+It exits with 1 if a property was violated. `.data/soak/DATABASE` then has `result.json` (everything), `soak.svg`,
+`soak.log` (what happened when) and `service.log`, and in `d` the store and Envoy's log.
 
 How to read it:
 
@@ -43,8 +48,8 @@ How to read it:
   than 48 MiB.
 - A young worker fills its caches: up to 20,000 decisions of 1 to 2 KiB
   ([ADR 33](adr/0033-cache-decisions-by-object-identity.md)), and here almost every question is a new one: one in six is
-  about a resource that nobody asks about again. A run of minutes cannot tell a cache that fills from a leak, so its
-  slopes are upper bounds; `SECONDS=3600` tells more.
+  about a resource that nobody asks about again, and all of `NEW` are. A run of minutes cannot tell a cache that fills
+  from a leak, so its slopes are upper bounds; `SECONDS=3600` tells more, and `NEW=60` fills the caches in six minutes.
 - Recovery is the time from the kill (or from SIGCONT) to the first answer to a client that connects anew: for the
   killed worker by that worker, and through Envoy by any worker.
 
@@ -54,12 +59,20 @@ running are covered nowhere.
 """
 
 
-def text(result: dict[str, Any], *, picture: str) -> str:
-    """Returns the page."""
-    parts = [_HEAD, _about(result), f"![Latency and memory over time]({picture})\n"]
-    parts += [_properties(result["properties"]), _recoveries(result["faults"]), _memory(result["memory"])]
-    parts.append(_latency(result["latency"]))
+def text(results: Sequence[dict[str, Any]], *, pictures: Sequence[str]) -> str:
+    """Returns the page of the results, each with the address of its picture."""
+    parts = [_HEAD, _runs(results), _memory(results)]
+    for result, picture in zip(results, pictures, strict=True):
+        parts += [_about(result), f"![Latency and memory over time]({picture})\n"]
+        parts += [_properties(result["properties"]), _recoveries(result["faults"]), _latency(result["latency"])]
     return "\n".join(parts)
+
+
+def published(docs: Path) -> str:
+    """Returns the page of what is published: of each database that has a result."""
+    there = [name for name in _NAMES if (docs / "soak" / f"{name}.json").exists()]
+    results = [json.loads((docs / "soak" / f"{name}.json").read_text(encoding="utf-8")) for name in there]
+    return text(results, pictures=[f"soak/{name}.svg" for name in there])
 
 
 def table(head: str, rows: Iterable[str]) -> str:
@@ -68,13 +81,26 @@ def table(head: str, rows: Iterable[str]) -> str:
     return "\n".join([f"| {head} |", rule, *(f"| {row} |" for row in rows)]) + "\n"
 
 
+def _runs(results: Iterable[dict[str, Any]]) -> str:
+    rows = [
+        f"{_NAMES[each['database']]} | {each['at'][:10]} | `{each['command']}` | {_verdict(each)} | "
+        f"{each['counts']['calls']:,} | {each['counts']['audit records']:,} | {each['counts']['kills']}"
+        for each in results
+    ]
+    return "## The runs\n" + table("database | date | command | verdict | calls | audit records | kills", rows)
+
+
+def _verdict(result: dict[str, Any]) -> str:
+    return "passed" if result["passed"] else "**FAILED**"
+
+
 def _about(result: dict[str, Any]) -> str:
     machine = result["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     counts = ", ".join(f"{count:,} {what}" for what, count in result["counts"].items())
-    verdict = "passed" if result["passed"] else "**FAILED**"
     return (
-        f"## The run of {result['at'][:10]}\n`{result['command']}`: {verdict}.\n\n"
+        f"## The run on {_NAMES[result['database']]}\n"
+        f"`{result['command']}` on {result['at'][:10]}: {_verdict(result)}.\n\n"
         f"{counts[:1].upper()}{counts[1:]}.\n\n"
         f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}; {versions}.\n"
     )
@@ -113,14 +139,16 @@ def _group(fault: str, who: str) -> str:
     return who
 
 
-def _memory(memory: Iterable[dict[str, Any]]) -> str:
+def _memory(results: Iterable[dict[str, Any]]) -> str:
     rows = [
-        f"{each['role']} | {each['seconds']} | {each['first_mib']} | {each['last_mib']} | {each['mib_per_hour']} | "
+        f"{_NAMES[result['database']]} | {each['role']} | {each['seconds']} | "
+        f"{each['first_mib']} | {each['last_mib']} | {each['mib_per_hour']} | "
         f"{'' if each['mib_per_million_calls'] is None else each['mib_per_million_calls']}"
-        for each in memory
+        for result in results
+        for each in result["memory"]
     ]
-    head = "process | seconds | first MiB | last MiB | MiB per hour | MiB per million calls"
-    return "### Memory after the warm-up\n" + table(head, rows)
+    head = "database | process | seconds | first MiB | last MiB | MiB per hour | MiB per million calls"
+    return "## Memory after the warm-up\n" + table(head, rows)
 
 
 def _latency(latency: Iterable[dict[str, Any]]) -> str:

@@ -26,12 +26,14 @@ from tests.soak.clients import open_client
 from tests.soak.crowd import Crowd
 from tests.soak.judge import Log, Property, judge
 from tests.soak.memory import Growth, growths
+from tests.soak.pace import AtOnce, Fixed
 from tests.soak.people import AUDITOR
 from tests.soak.sampling import Sampler, latency
 from tests.soak.site import Site, running_site
 from tests.soak.told import Told
 from tests.storage.people import AUDITOR as READER_OF_THE_LOG
 
+PAUSES = (3.0, 9.0)
 _PROGRESS_SECONDS = 5.0
 _SWEEP_SECONDS = 2.0
 _WARM_UP_SHARE = 0.1
@@ -41,13 +43,18 @@ _PAGE = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is run. `pauses`: the least and the most seconds between two faults; `faults`: instead of the seed's."""
+    """What is run. `pauses`: the least and the most seconds between two faults; `faults`: instead of the seed's.
+
+    `rate`: calls a second, 0 for as many as are answered; `new`: questions a second to each worker that nobody repeats.
+    """
 
     seconds: float
     seed: int
     transport: str = "grpcio"
     database: str = "sqlite"
-    pauses: tuple[float, float] = (3.0, 9.0)
+    pauses: tuple[float, float] = PAUSES
+    rate: float = 0
+    new: float = 0
     faults: tuple[tuple[float, str, bool], ...] | None = None
 
     def schedule(self) -> list[tuple[float, str, bool]]:
@@ -86,7 +93,7 @@ class Run:
             stack.callback(self._log.close)
             sampler = self.sampler.start()
             try:
-                with Crowd(self._site, self.told, self._board, self._random, self._forger):
+                with self._crowd():
                     self._faults()
             finally:
                 self._site.stopping.set()
@@ -94,6 +101,11 @@ class Run:
             # The last expiries are recorded by the service's own clock.
             time.sleep(_SWEEP_SECONDS)
             self._verify()
+
+    def _crowd(self) -> Crowd:
+        plan = self._plan
+        pace = Fixed(self._site, self.told, plan.rate) if plan.rate else AtOnce()
+        return Crowd(self._site, self.told, self._board, self._random, self._forger, pace=pace, new=plan.new)
 
     def note(self, what: str) -> None:
         """Writes a line into the log of the run."""
@@ -242,7 +254,10 @@ def result(
 
 def command(plan: Plan) -> str:
     """Returns what does the same again."""
-    return f"make soak SECONDS={plan.seconds:g} SEED={plan.seed} TRANSPORT={plan.transport} DATABASE={plan.database}"
+    said = f"make soak SECONDS={plan.seconds:g} SEED={plan.seed} TRANSPORT={plan.transport} DATABASE={plan.database}"
+    said += f" RATE={plan.rate:g}" if plan.rate else ""
+    said += f" NEW={plan.new:g}" if plan.new else ""
+    return said + (f' PAUSES="{plan.pauses[0]:g} {plan.pauses[1]:g}"' if plan.pauses != PAUSES else "")
 
 
 def _facts(each: Property) -> dict[str, Any]:

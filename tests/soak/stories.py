@@ -29,6 +29,7 @@ from jitaccess import (
 )
 from tests.soak.asking import CLOCKS, Board, Life, Reader
 from tests.soak.clients import Clients
+from tests.soak.pace import Pace
 from tests.soak.people import ADMIN, forbidding, owner, requester
 from tests.soak.place import Place
 from tests.soak.told import Told
@@ -57,9 +58,10 @@ class Driver:
         self._reader = Reader(site, told, self._clients)
         self._count = 0
 
-    def run(self) -> None:
+    def run(self, pace: Pace) -> None:
         """Goes on until the run stops; a story that a fault has cut off is left, and the next begins."""
         while not self._site.stopping.is_set():
+            pace.wait()
             try:
                 self.random.choice(STORIES)(self)
             except JitError:

@@ -34,7 +34,7 @@ def test_a_short_run_with_a_kill_violates_nothing(tmp_path: Path, transport: str
     write(result, tmp_path)
     assert json.loads((tmp_path / "result.json").read_text())["seed"] == 1
     ElementTree.parse(tmp_path / "soak.svg")  # noqa: S314 (our own)
-    assert "kill -9 does not test fsync" in page.text(result, picture="soak.svg")
+    assert "kill -9 does not test fsync" in page.text([result], pictures=["soak.svg"])
 
 
 def test_a_client_that_remembers_answers_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
