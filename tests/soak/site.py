@@ -23,7 +23,8 @@ from tests.world import Person
 
 WORKERS = 2
 PARENT, ENVOY = "parent", "envoy"
-_START_SECONDS = 60.0
+_START_SECONDS = 240.0
+"""So long may a start take on a machine that is busy with other things; it takes 3 s on one that is not."""
 _END_SECONDS = 30.0
 
 
