@@ -71,12 +71,12 @@ soak: $(STAMP) ## Run all of it under load and kill -9 for SECONDS (600), by SEE
 	  --database $(or $(DATABASE),sqlite) $(if $(SEED),--seed $(SEED)) $(if $(PUBLISH),--publish) \
 	  $(if $(RATE),--rate $(RATE)) $(if $(NEW),--new $(NEW)) $(if $(PAUSES),--pauses $(PAUSES))
 
-cluster: $(STAMP) ## Fail over a PostgreSQL cluster under three hosts of the service, by SEED, for SECONDS at least; writes docs/reliability.md.
+cluster: $(STAMP) ## Fail over a PostgreSQL cluster under three hosts of the service, by SEED, for SECONDS at least, or PART=K/N of the faults; writes docs/reliability.md.
 	@$(BIN)/python -m tests.reliability cluster --publish $(if $(filter command,$(firstword $(origin SECONDS))),--seconds $(SECONDS)) \
-	  $(if $(SEED),--seed $(SEED))
+	  $(if $(SEED),--seed $(SEED)) $(if $(PART),--part $(PART))
 
-faults: $(STAMP) ## Break what one host stands on (disks, clocks, processes, DATABASE=postgresql), by SEED; writes docs/reliability.md.
-	@$(BIN)/python -m tests.reliability faults --publish --database $(or $(DATABASE),sqlite) $(if $(SEED),--seed $(SEED))
+faults: $(STAMP) ## Break what one host stands on (disks, clocks, processes, DATABASE=postgresql), by SEED, or PART=K/N of them; writes docs/reliability.md.
+	@$(BIN)/python -m tests.reliability faults --publish --database $(or $(DATABASE),sqlite) $(if $(SEED),--seed $(SEED)) $(if $(PART),--part $(PART))
 
 kill: $(STAMP) ## kill -9 the service under load, by SEED, COUNT times (300 on SQLite, 100 on DATABASE=postgresql); writes docs/reliability.md.
 	@$(BIN)/python -m tests.reliability kill --publish --database $(or $(DATABASE),sqlite) $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED))

@@ -172,6 +172,23 @@ def no_haproxy(cluster: Cluster) -> Generator[None]:
     yield
 
 
+def no_pgbouncer(cluster: Cluster) -> Generator[None]:
+    """Every connection of the service ends, and no new one is taken; the primary is well."""
+    with cluster.database.without(cluster.database.pgbouncer):
+        yield
+    yield
+
+
+def restart_pgbouncer(cluster: Cluster) -> Generator[None]:
+    """It lets the transactions under way end, as for an upgrade, and then ends every connection."""
+    pooler = cluster.database.pgbouncer
+    pooler.signal(signal.SIGINT)
+    pooler.reap()
+    yield
+    pooler.start()
+    yield
+
+
 def no_envoy(cluster: Cluster) -> Generator[None]:
     cluster.site.kill_envoy()
     yield
@@ -237,6 +254,8 @@ FAULTS: tuple[Fault[Cluster], ...] = (
     ),
     Fault(name="etcd gone", do=no_etcd, sees="UNAVAILABLE once the primary has stepped down", hold=_PAUSE_SECONDS),
     Fault(name="HAProxy killed", do=no_haproxy, sees="UNAVAILABLE"),
+    Fault(name="PgBouncer killed", do=no_pgbouncer, sees="UNAVAILABLE"),
+    Fault(name="PgBouncer restarted", do=restart_pgbouncer, sees="UNAVAILABLE for a moment", hold=0.5),
     Fault(name="Envoy killed", do=no_envoy, sees="no answer over REST; gRPC goes on"),
     *(kill_host(number) for number in range(1, HOSTS + 1)),
     Fault(name="service host paused (SIGSTOP)", do=pause_host, sees="no answer from that host; the others answer"),

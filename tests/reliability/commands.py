@@ -20,7 +20,7 @@ from jit_service.settings import Settings
 from tests.reliability import cluster, database, disk, host_faults, kill, one_host, page, results, sandbox
 from tests.reliability.one_host import OneHost
 from tests.reliability.packages import missing
-from tests.reliability.trial import Fault, Trials
+from tests.reliability.trial import WHOLE, Fault, Part, Trials
 from tests.soak.run import read_store
 
 DATA = ROOT / ".data"
@@ -58,11 +58,19 @@ def _parser() -> argparse.ArgumentParser:
     for each in (of_cluster, of_faults):
         each.add_argument("--seconds", type=float, default=0, help="begin new rounds of all faults until then")
         each.add_argument("--only", default="", help="only faults whose name contains this")
+        each.add_argument("--part", type=_part, default=WHOLE, help="only part K of N of the faults, as K/N")
     for each in (of_cluster, of_faults, of_kill):
         each.add_argument("--seed", type=int, default=SystemRandom().randrange(1 << 31), help="who does what")
         each.add_argument("--publish", action="store_true", help="write docs/reliability.md")
         each.add_argument("--directory", type=Path, help="where files go; it is emptied [.data/COMMAND]")
     return parser
+
+
+def _part(text: str) -> Part:
+    try:
+        return Part.parse(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not K/N with K from 1 to N, such as 2/3") from None
 
 
 def run_cluster(given: argparse.Namespace) -> int:
@@ -92,15 +100,16 @@ def _cluster(given: argparse.Namespace, directory: Path, work: Path) -> dict[str
     command = results.Command(
         text=f"make cluster SEED={given.seed}" + (f" SECONDS={given.seconds:g}" if given.seconds else ""),
         seed=given.seed,
+        part=given.part,
         at=results.now(),
         skipped=[each.name for each in faults if each not in possible],
     )
     began = time.monotonic()
     say(f"seed {given.seed}: starting the database and three hosts of the service; logs in {directory}")
     with cluster.running(work, directory, is_real=sandbox.is_inside()) as running:
-        say(f"all of it serves after {time.monotonic() - began:.0f} s; {len(possible)} faults")
+        say(f"all of it serves after {time.monotonic() - began:.0f} s; {len(given.part.of(possible))} faults")
         trials = Trials(running, running.site, given.seed, DevIssuer(work / "forger"), say)
-        trials.rounds(possible, until=began + given.seconds)
+        trials.rounds(possible, until=began + given.seconds, part=given.part)
         # The last expiries are recorded by the service's own clock.
         time.sleep(_SWEEP_SECONDS)
         settings = Settings.load(data_dir=work, database_url=running.database.writable_url, key_file=running.site.key)
@@ -120,15 +129,16 @@ def run_faults(given: argparse.Namespace) -> int:
     command = results.Command(
         text=f"make faults DATABASE={given.database} SEED={given.seed}",
         seed=given.seed,
+        part=given.part,
         at=results.now(),
         skipped=skipped,
     )
     faults = [each for each in faults if given.only in each.name]
-    say(f"seed {given.seed}: {len(faults)} faults on {given.database}; files in {directory}")
+    say(f"seed {given.seed}: {len(given.part.of(faults))} faults on {given.database}; files in {directory}")
     try:
         with one_host.running(work, given.database) as host:
             trials = Trials(host, host.site, given.seed, DevIssuer(work / "forger"), say)
-            trials.rounds(faults, until=time.monotonic() + given.seconds)
+            trials.rounds(faults, until=time.monotonic() + given.seconds, part=given.part)
             # The last expiries are recorded by the service's own clock.
             time.sleep(_SWEEP_SECONDS)
             host.site.kill()
@@ -179,7 +189,7 @@ def finish(result: dict[str, Any], name: str, directory: Path, *, publish: bool)
     """Writes the result, and the page where that is wanted. Returns the status."""
     results.write(result, directory / "result.json")
     if publish:
-        results.write(result, DOCS / "reliability" / f"{name}.json")
+        results.publish(result, DOCS / "reliability" / f"{name}.json")
         page.write(DOCS)
     say(results.summary(result))
     return 0 if result["passed"] else 1

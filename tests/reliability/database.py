@@ -109,7 +109,10 @@ class Member:
 
 
 class Database:
-    """The members with all that is around them. `url` leads through HAProxy to the primary."""
+    """The members with all that is around them.
+
+    `url` is the service's way to the primary, through PgBouncer and HAProxy; `writable_url` leaves PgBouncer out.
+    """
 
     def __init__(self, network: Network, directory: Path, logs: Path) -> None:
         self._directory = directory
@@ -120,7 +123,7 @@ class Database:
         self.members = [self._member(network.host(f"pg-{number}", 10 + number)) for number in range(1, MEMBERS + 1)]
         self.haproxy = self._haproxy()
         self.pgbouncer = self._pgbouncer()
-        self.url = f"postgresql://{_USER}@{self.proxy_host.address}:5000/jit"
+        self.url = f"postgresql://{_USER}@{self.proxy_host.address}:6432/jit"
         self.writable_url = f"postgresql://{_USER}@{self.proxy_host.address}:5000/jit"
         self.direct = f"host={self.proxy_host.address} port=5000 user={_USER} dbname=postgres connect_timeout=1"
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.reliability.results import published
 from tests.soak.page import table
 
 RESULTS = {
@@ -41,8 +42,8 @@ machine's own power was never cut.
 """
 _CLUSTER = """
 `make cluster` starts three PostgreSQL under Patroni (synchronous and strict) with etcd and HAProxy, and three hosts of
-the service behind one Envoy. Each host is a network namespace of its own. PgBouncer runs too, but the service does not
-go through it: it is not in the way of these runs. A primary that vanishes without a word is followed after Patroni's
+the service behind one Envoy. The service reaches the primary through PgBouncer in transaction mode, and that through
+HAProxy. Each host is a network namespace of its own. A primary that vanishes without a word is followed after Patroni's
 `ttl`, which is 20 s at least; that time is in *broken*.
 """
 _FAULTS = """
@@ -60,43 +61,46 @@ def text(directory: Path) -> str:
     """Returns the page."""
     parts = [_HEAD]
     for name, heading in RESULTS.items():
-        if (result := _read(directory / f"{name}.json")) is not None:
+        if results := published(directory / f"{name}.json"):
             intro = _CLUSTER if name == "cluster" else _FAULTS
-            parts.append(f"\n## {heading}\n{intro}\n{_about(result)}\n{_rows(result)}\n{_properties(result)}")
-    kills = [result for name in KILLS if (result := _read(directory / f"{name}.json")) is not None]
-    if kills:
+            parts.append(f"\n## {heading}\n{intro}\n{_about(results)}\n{_rows(results)}\n{_properties(results)}")
+    if kills := [result for name in KILLS for result in published(directory / f"{name}.json")]:
         parts.append(_kills(kills))
     return "".join(parts)
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text()) if path.exists() else None
-
-
-def _about(result: dict[str, Any]) -> str:
-    machine = result["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    verdict = "passed" if result["passed"] else "**FAILED**"
-    lines = [
-        f"`{result['command']}` on {result['at'][:10]}: {verdict}. The audit chain is {result['chain']}.",
-        f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}; {versions}.",
+def _about(results: Sequence[dict[str, Any]]) -> str:
+    """Returns what was run; of the parts of a run, each has a database and an audit chain of its own."""
+    ran = [
+        f"`{each['command']}` on {each['at'][:10]}: {_verdict(each)}. The audit chain is {each['chain']}."
+        for each in results
     ]
-    if result.get("skipped"):
-        lines.append(f"Not possible on that machine: {'; '.join(result['skipped'])}.")
+    lines = ["\n".join(f"- {line}" for line in ran)] if len(ran) > 1 else ran
+    lines += list(dict.fromkeys(_machine(each["machine"]) for each in results))
+    if skipped := list(dict.fromkeys(what for each in results for what in each.get("skipped", ()))):
+        lines.append(f"Not possible on that machine: {'; '.join(skipped)}.")
     return "\n\n".join(lines) + "\n"
 
 
-def _rows(result: dict[str, Any]) -> str:
+def _verdict(result: dict[str, Any]) -> str:
+    return "passed" if result["passed"] else "**FAILED**"
+
+
+def _machine(machine: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    return f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}; {versions}."
+
+
+def _rows(results: Sequence[dict[str, Any]]) -> str:
     head = "fault | seen by clients | broken, s | again after, s | lost | wrong"
+    done = [row for each in results for row in each["rows"]]
     rows = [
         f"{row['name']} | {row['seen']} | {row['broken']} | {_slowest(row['recovered'].values())} | "
         f"{row['lost']} | {row['wrong']}"
-        for row in result["rows"]
+        for row in done
     ]
     failed = [
-        f"- **{row['name']}** did not pass: {'; '.join(_first_problems(row))}"
-        for row in result["rows"]
-        if not row["passed"]
+        f"- **{row['name']}** did not pass: {'; '.join(_first_problems(row))}" for row in done if not row["passed"]
     ]
     return table(head, rows) + ("\n" + "\n".join(failed) + "\n" if failed else "")
 
@@ -111,8 +115,13 @@ def _slowest(times: Iterable[float | None]) -> str:
     return "never" if None in known else f"{max((took for took in known if took is not None), default=0.0):.2f}"
 
 
-def _properties(result: dict[str, Any]) -> str:
-    rows = [f"{each['name']} | {each['trials']:,} | {each['violations']:,}" for each in result["properties"]]
+def _properties(results: Iterable[dict[str, Any]]) -> str:
+    trials: Counter[str] = Counter()
+    violations: Counter[str] = Counter()
+    for each in (each for result in results for each in result["properties"]):
+        trials[each["name"]] += each["trials"]
+        violations[each["name"]] += each["violations"]
+    rows = [f"{name} | {count:,} | {violations[name]:,}" for name, count in trials.items()]
     return "Over all of them:\n\n" + table("property | trials | violations", rows)
 
 
@@ -123,10 +132,7 @@ def _kills(results: list[dict[str, Any]]) -> str:
         for result in results
     ]
     head = "database | kills | acked checks | acked transitions | slowest start, s | lost | wrong | audit chain"
-    said = "\n".join(
-        f"- `{result['command']}` on {result['at'][:10]}: {'passed' if result['passed'] else '**FAILED**'}."
-        for result in results
-    )
+    said = "\n".join(f"- `{result['command']}` on {result['at'][:10]}: {_verdict(result)}." for result in results)
     intro = (
         "`make kill` kills one process of `jit-service serve` at random moments under a load of writes and checks, and "
         "starts it again on the same data. The chain is verified after each twentieth start, and at the end everything "

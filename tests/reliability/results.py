@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine import environment
-from tests.reliability.trial import RECOVERY_SECONDS, Outcome, seen
+from tests.reliability.trial import RECOVERY_SECONDS, WHOLE, Outcome, Part, seen
 from tests.soak.judge import LOST, WRONG, Log, Property, judge
 
 SHOWN = 5
@@ -24,6 +24,7 @@ class Command:
 
     text: str
     seed: int
+    part: Part = WHOLE
     at: datetime
     skipped: Sequence[str] = ()
 
@@ -48,7 +49,8 @@ def about(command: Command, versions: Mapping[str, str]) -> dict[str, Any]:
     """Returns what was run, when, and on what."""
     machine = environment()
     return {
-        "command": command.text,
+        "command": command.text if command.part == WHOLE else f"{command.text} PART={command.part}",
+        "part": str(command.part),
         "seed": command.seed,
         "at": command.at.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "machine": {
@@ -104,6 +106,22 @@ def write(result: Mapping[str, Any], path: Path) -> None:
     """Writes a result."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def publish(result: Mapping[str, Any], path: Path) -> None:
+    """Writes a result where the page is made from; a part goes beside the other parts of the same run."""
+    others = [each for each in published(path) if _is_another_part(each, result)]
+    write({"parts": sorted([*others, result], key=lambda each: Part.parse(each["part"]))}, path)
+
+
+def published(path: Path) -> list[dict[str, Any]]:
+    """Returns the results of the parts that are published; nothing where none is."""
+    return list(json.loads(path.read_text())["parts"]) if path.exists() else []
+
+
+def _is_another_part(each: Mapping[str, Any], than: Mapping[str, Any]) -> bool:
+    one, other = Part.parse(each["part"]), Part.parse(than["part"])
+    return each["seed"] == than["seed"] and one.count == other.count and one != other
 
 
 def summary(result: Mapping[str, Any]) -> str:

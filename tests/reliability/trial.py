@@ -33,6 +33,7 @@ _BEFORE_SECONDS, _AFTER_SECONDS = 1.0, 1.0
 DRIVERS, READERS = 4, 4
 _OF_FAULTS = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "INTERNAL", "UNKNOWN", "RESOURCE_EXHAUSTED")
 P = TypeVar("P")
+T = TypeVar("T")
 
 
 class Stage(Place, Protocol):
@@ -53,6 +54,33 @@ class Fault(Generic[P]):
     sees: str
     hold: float = _HOLD_SECONDS
     needs_network: bool = False
+
+
+@dataclass(frozen=True, order=True)
+class Part:
+    """One of so many parts of a run, each of which is a run of some minutes: 2 of 3, say."""
+
+    number: int = 1
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Part:
+        """Reads 2/3. Raises ValueError."""
+        number, _, count = text.partition("/")
+        part = cls(int(number), int(count))
+        if not 1 <= part.number <= part.count:
+            raise ValueError(f"there is no part {part}")
+        return part
+
+    def of(self, everything: Sequence[T]) -> Sequence[T]:
+        """Returns what belongs to this part; each thing belongs to one."""
+        return everything[self.number - 1 :: self.count]
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+
+WHOLE = Part()
 
 
 @dataclass
@@ -84,14 +112,15 @@ class Trials(Generic[P]):
         self._say = say
         self.outcomes: list[Outcome] = []
 
-    def rounds(self, faults: Sequence[Fault[P]], *, until: float) -> None:
-        """Does each fault once, in an order by the seed, and begins another round while there is time."""
+    def rounds(self, faults: Sequence[Fault[P]], *, until: float, part: Part) -> None:
+        """Does each fault of the part once, in an order by the seed, and begins another round while there is time."""
         random = Random(f"{self._seed} order")
         is_first = True
         while is_first or time.monotonic() < until:
-            for fault in random.sample(faults, len(faults)):
+            mine = part.of(random.sample(faults, len(faults)))
+            for fault in mine:
                 if is_first or time.monotonic() < until:
-                    self.do(fault, of=len(faults))
+                    self.do(fault, of=len(mine))
             is_first = False
 
     def do(self, fault: Fault[P], *, of: int) -> None:
