@@ -93,3 +93,11 @@ def test_without_a_word_nobody_reaches_the_metrics() -> None:
 def test_a_value_that_would_not_do_is_refused(values: dict[str, Any], says: str) -> None:
     with pytest.raises(helm.HelmError, match=says):
         rendered(values)
+
+
+def test_a_service_is_restarted_where_it_does_not_answer_and_not_where_its_store_is_away() -> None:
+    (deployment,) = (found for found in rendered(LEAST) if found["kind"] == "Deployment")
+    (service, _) = deployment["spec"]["template"]["spec"]["containers"]
+
+    asked = service["livenessProbe"]["exec"]["command"]
+    assert asked == ["/opt/jit/bin/python", "/opt/jit/health.py", "--alive"]

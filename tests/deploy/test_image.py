@@ -5,13 +5,23 @@ Where buildah and a base image are had, `make image BASE=…` builds it; no test
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+import grpc
+import pytest
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
+
+from jit_service.domain.errors import Unavailable
+from jit_service.rpc.services.health import StoreHealth
 from tests.test_commands import up
 
 ROOT = Path(__file__).parents[2]
@@ -56,6 +66,44 @@ def test_its_command_is_one_of_the_service() -> None:
     ]
     (check,) = instructions("HEALTHCHECK")
     assert check.endswith(json.dumps(["/opt/jit/bin/python", f"/opt/jit/{HEALTH.name}"]))
+
+
+@pytest.fixture
+def health(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The health check as a module, which has little patience here."""
+    spec = importlib.util.spec_from_file_location("health", HEALTH)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "_SECONDS", 0.3)
+    return module
+
+
+def test_a_service_whose_store_is_away_is_alive_and_not_healthy(health: ModuleType) -> None:
+    class Away:
+        def snapshot(self) -> None:
+            raise Unavailable("the store is away")
+
+    away: Any = Away()
+    server = grpc.server(ThreadPoolExecutor(1))
+    add_HealthServicer_to_server(StoreHealth(away, []), server)
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+
+    try:
+        assert (health.hang(address), health.fault(address)) == (None, "NOT_SERVING")
+    finally:
+        server.stop(None)
+
+
+def test_a_process_that_stands_still_is_not_alive_though_it_takes_connections(health: ModuleType) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with socket.create_connection(("127.0.0.1", silent.getsockname()[1])):
+            pass
+
+        assert health.hang(address) in ("StatusCode.DEADLINE_EXCEEDED", "StatusCode.UNAVAILABLE")
 
 
 def test_the_health_check_tells_a_service_from_none(tmp_path: Path) -> None:
