@@ -228,6 +228,73 @@ def test_a_log_that_does_not_go_on_from_the_archive_is_a_no(jit: Jit, service: S
     assert ran.out.startswith("NOT VALID at event 2: record 2 of the archive is not the one after which the log begins")
 
 
+def checkpoint_of(directory: Path, count: int, hash_: str) -> None:
+    claims = CLAIMS | {"event_count": count, "head_hash": hash_}
+    made = {"checkpoint": RING.sign(KEY, claims, typ="audit-checkpoint+jwt"), "publicKey": RING.public(KEY)}
+    directory.mkdir(exist_ok=True)
+    (directory / f"checkpoint-{count:012}-20260302T120000Z.json").write_text(json.dumps(made))
+
+
+FIRST_OF_THE_ARCHIVE = link(bytes(32), 1, b"one").hex()
+
+
+def test_checkpoints_of_archived_records_are_held_against_the_archive_and_newer_ones_against_the_log(
+    jit: Jit, service: Service, tmp_path: Path
+) -> None:
+    (tmp_path / "archive").mkdir()
+    service.will_stream("StreamAuditVerification", [gone_on_from_the_archive(archived_in(tmp_path / "archive"))])
+    service.will_answer(
+        "ListAuditEvents", audit_pb2.ListAuditEventsResponse(audit_events=[audit_pb2.AuditEvent(seq=5, hash="ef" * 32)])
+    )
+    kept_there = tmp_path / "checkpoints"
+    for count, hash_ in ((1, FIRST_OF_THE_ARCHIVE), (5, "ef" * 32), (9, "ab" * 32)):
+        checkpoint_of(kept_there, count, hash_)
+
+    ran = jit("audit", "verify", "--archive", str(tmp_path / "archive"), "--checkpoint", str(kept_there))
+
+    assert ran.code == 0, ran.out
+    assert ran.out.splitlines()[0].endswith(": valid, and the log goes on from it")
+    assert [asked.filter for asked in service.sent("ListAuditEvents")] == ["seq = 5"]
+
+
+@pytest.mark.parametrize(
+    ("count", "there"),
+    [(1, "record 1 of the archive or one before it"), (5, "this record or one before it")],
+    ids=["in the archive", "in the log"],
+)
+def test_the_first_of_many_checkpoints_that_does_not_hold_is_named(
+    jit: Jit, service: Service, tmp_path: Path, count: int, there: str
+) -> None:
+    (tmp_path / "archive").mkdir()
+    service.will_stream("StreamAuditVerification", [gone_on_from_the_archive(archived_in(tmp_path / "archive"))])
+    service.will_answer(
+        "ListAuditEvents", audit_pb2.ListAuditEventsResponse(audit_events=[audit_pb2.AuditEvent(seq=5, hash="ef" * 32)])
+    )
+    kept_there = tmp_path / "checkpoints"
+    for each, hash_ in ((count, "cd" * 32), (9, "ab" * 32)):
+        checkpoint_of(kept_there, each, hash_)
+
+    ran = jit("audit", "verify", "--archive", str(tmp_path / "archive"), "--checkpoint", str(kept_there))
+
+    assert (ran.code, ran.out.splitlines()[0].startswith(f"NOT VALID at event {count}: {there}")) == (1, True), ran.out
+
+
+def test_a_checkpoint_in_the_directory_that_its_key_did_not_sign_is_an_error(
+    jit: Jit, service: Service, tmp_path: Path
+) -> None:
+    (tmp_path / "archive").mkdir()
+    service.will_stream("StreamAuditVerification", [gone_on_from_the_archive(archived_in(tmp_path / "archive"))])
+    kept_there = tmp_path / "checkpoints"
+    checkpoint_of(kept_there, 1, FIRST_OF_THE_ARCHIVE)
+    (file,) = kept_there.iterdir()
+    other = RING.public(KeyRing(bytes(32)).new(now=NOON, signs_at=NOON)) | {"kid": KEY.kid}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"publicKey": other}))
+
+    ran = jit("audit", "verify", "--archive", str(tmp_path / "archive"), "--checkpoint", str(kept_there))
+
+    assert (ran.code, "BAD_SIGNATURE" in ran.err) == (4, True)
+
+
 def parts(*texts: bytes) -> list[HttpBody]:
     return [HttpBody(content_type="application/x-ndjson", data=text) for text in texts]
 

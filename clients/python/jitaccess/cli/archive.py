@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from jitaccess.cli.checkpoint import Kept
+from jitaccess.cli.checkpoint import Kept, KeptFile, kept
 from jitaccess.cli.progress import bar, tell
 from jitaccess.extras import needed_for
 
@@ -30,40 +30,44 @@ class NotOneChain(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Last:
-    """Where an archive ends: the last record, and its signed checkpoint."""
+class Span:
+    """The records that an archive says it has, and the signed checkpoint of the last one."""
 
-    seq: int
+    first_seq: int
+    last_seq: int
     checkpoint: str
 
+    def held_within(self, held: Kept) -> list[Kept]:
+        """Returns the checkpoint if it is not of a later record than the archive has."""
+        return [held] if held.text and _count(held) <= self.last_seq else []
 
-def last_of(directory: Path) -> Last:
-    """Returns where the archive says that it ends. Raises NotOneChain, BadParameter for what cannot be read."""
+    def kept_within(self, files: Iterable[KeptFile]) -> list[Kept]:
+        """Returns the checkpoints of records that the archive has."""
+        return [kept(str(file.path)) for file in files if self.first_seq <= file.event_count <= self.last_seq]
+
+
+def span_of(directory: Path) -> Span:
+    """Returns what the archive says that it has. Raises NotOneChain, BadParameter for what cannot be read."""
     archives = _archives()
     with _faults(directory):
         listed = archives.manifests(directory)
         if not listed:
             raise archives.ArchiveFault(1, f"{directory} has no manifest of an archive")
-        return Last(seq=listed[-1].last_seq, checkpoint=listed[-1].checkpoint)
+        return Span(first_seq=listed[0].first_seq, last_seq=listed[-1].last_seq, checkpoint=listed[-1].checkpoint)
 
 
-def is_within(held: Kept, last: Last) -> bool:
-    """Whether the checkpoint is of a record that the archive has."""
-    return bool(held.text) and _count(held) <= last.seq
-
-
-def demand_one_chain(directory: Path, verdict: AuditVerdict, held: Kept, *, quiet: bool) -> Archived:
-    """Returns the archive once it is verified, alone, with a checkpoint of a record in it, and with the log.
+def demand_one_chain(directory: Path, verdict: AuditVerdict, held: Sequence[Kept], *, quiet: bool) -> Archived:
+    """Returns the archive once it is verified, alone, with checkpoints of records in it, and with the log.
 
     Raises NotOneChain, TokenRefused for a checkpoint that its key did not sign.
     """
     beginning = verdict.beginning
     wanted = {beginning.pruned_seq} if beginning is not None else set()
-    if held.text:
-        wanted.add(_count(held))
+    wanted |= {_count(each) for each in held}
     with _faults(directory):
         archived: Archived = _archives().verify(directory, wanted=wanted, told=_telling(quiet))
-    _demand_held(archived, held)
+    for each in sorted(held, key=_count):
+        _demand_held(archived, each)
     if beginning is None:
         return archived
     _demand_beginning_signed(archived, verdict)
@@ -87,8 +91,6 @@ def _demand_held(archived: Archived, held: Kept) -> None:
     from jitaccess.jose.checkpoints import verify_checkpoint
     from jitaccess.jose.jws import decoded
 
-    if not held.text:
-        return
     if held.public_key:
         verify_checkpoint(held.text, held.public_key, issuer=archived.last.signer)
     count = _count(held)

@@ -138,7 +138,7 @@ def verify(
 
     Exit code 1 says that records were edited, deleted or reordered, or that the store has something that is not as its
     last record says; with a checkpoint, that the log was cut or rewritten, too. With an archive the files are verified
-    here, and the log must go on from them.
+    here, and the log must go on from them; checkpoints of archived records are held against the archive.
     """
     from jitaccess.cli.checkpoint import Kept, kept, kept_in
 
@@ -146,13 +146,11 @@ def verify(
         raise typer.BadParameter("--only-new goes with --checkpoint: new is what came after it")
     files: list[KeptFile] = []
     if os.path.isdir(checkpoint):
-        if archive is not None:
-            raise typer.BadParameter("--archive goes with one checkpoint, not with a directory of them")
         files = kept_in(Path(checkpoint))
         checkpoint = str(files[-1].path)
     held = kept(checkpoint) if checkpoint else Kept("", {})
     if archive is not None:
-        _verify_with_archive(session, archive, held, only_new=only_new, quiet=quiet)
+        _verify_with_archive(session, archive, held, files, only_new=only_new, quiet=quiet)
         return
     with session.client() as client:
         last, verdict = _followed(client.stream_audit_verification(checkpoint=held.text, only_new=only_new), quiet)
@@ -183,29 +181,33 @@ def _first_broken(client: JitClient, files: list[KeptFile], verdict: AuditVerdic
     return None
 
 
-def _verify_with_archive(session: Session, directory: Path, held: Kept, *, only_new: bool, quiet: bool) -> None:
+def _verify_with_archive(
+    session: Session, directory: Path, held: Kept, files: list[KeptFile], *, only_new: bool, quiet: bool
+) -> None:
     from jitaccess.cli import archive as archives
-    from jitaccess.cli.checkpoint import Kept
 
     try:
-        last = archives.last_of(directory)
-        # The log is held against the end of the archive, and the archive against what is older.
-        within = held if archives.is_within(held, last) else Kept("", {})
+        span = archives.span_of(directory)
+        # The log is held against the end of the archive and what is newer, and the archive against what is older.
+        within = span.kept_within(files) if files else span.held_within(held)
         signature = ""
         with session.client() as client:
-            _, verdict = _followed(client.stream_audit_verification(checkpoint=last.checkpoint), quiet)
-            if held.text and not within.text and verdict:
+            _, verdict = _followed(client.stream_audit_verification(checkpoint=span.checkpoint), quiet)
+            if held.text and held not in within and verdict:
                 told = client.stream_audit_verification(checkpoint=held.text, only_new=only_new)
                 _, verdict = _followed(told, quiet)
                 signature = _signature(verdict, held)
+            newer = [file for file in files[:-1] if verdict and file.event_count > span.last_seq]
+            if (fault := _first_broken(client, newer, verdict)) is not None:
+                raise archives.NotOneChain(*fault)
         archived = archives.demand_one_chain(directory, verdict, within, quiet=quiet)
     except archives.NotOneChain as fault:
         found = {"valid": False, "firstBadSeq": fault.seq, "problem": fault.problem}
         wrong = f"NOT VALID at event {fault.seq}: {fault.problem}"
         session.answer_data(found, lambda screen: screen.say(wrong))
         raise typer.Exit(exits.NO) from None
-    files = "1 file" if archived.files == 1 else f"{archived.files} files"
-    said = f"archive: {archived.count} events, {archived.first_seq} to {archived.last.last_seq}, in {files}"
+    count = "1 file" if archived.files == 1 else f"{archived.files} files"
+    said = f"archive: {archived.count} events, {archived.first_seq} to {archived.last.last_seq}, in {count}"
 
     def show(screen: Screen) -> None:
         screen.say(f"{said}: valid, and the log goes on from it" if verdict else said)
