@@ -178,11 +178,13 @@ _ON_EACH_TRANSPORT = (
 )
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Has one worker more than there are processors, since at any time some tests only wait."""
     return len(os.sched_getaffinity(0)) + 1
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedule:
     """Gives one worker all the tests that share what takes long to start."""
     from tests.schedule import Schedule

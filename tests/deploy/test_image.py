@@ -21,6 +21,8 @@ import pytest
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from jit_service.domain.errors import Unavailable
+from jit_service.rpc.services import docs
+from jit_service.rpc.services.docs import _ASSETS
 from jit_service.rpc.services.health import StoreHealth
 from tests.test_commands import up
 
@@ -66,6 +68,13 @@ def test_its_command_is_one_of_the_service() -> None:
     ]
     (check,) = instructions("HEALTHCHECK")
     assert check.endswith(json.dumps(["/opt/jit/bin/python", f"/opt/jit/{HEALTH.name}"]))
+
+
+def test_the_files_that_are_left_of_swagger_ui_are_those_that_the_page_has() -> None:
+    (left,) = re.findall(r"find swagger_ui/static (.*?) -delete", CONTAINERFILE)
+
+    wanted = {name for name in _ASSETS if not (docs._OURS / name).exists()}
+    assert set(re.findall(r"! -name (\S+)", left)) == wanted
 
 
 @pytest.fixture
