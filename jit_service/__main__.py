@@ -29,7 +29,7 @@ import typer
 from jit_service.commands import audit, keys, notifications
 from jit_service.commands.backup import backup, restore
 from jit_service.commands.envoy import envoy_config
-from jit_service.commands.given import loaded, one_line_errors, settings_of, store_of
+from jit_service.commands.given import Commands, loaded, one_line_errors, settings_of, store_of
 from jit_service.commands.options import SERVING, STORING, Flags, takes
 from jit_service.commands.settings import check, examine, init, list_settings, show_config
 from jit_service.configuration import logs
@@ -50,7 +50,12 @@ from jit_service.use_cases import locks
 gc.enable()
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
+    cls=Commands,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help=__doc__,
 )
 app.command("envoy-config")(envoy_config)
 app.command("init")(init)

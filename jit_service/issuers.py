@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from jit_service.configuration.forms import Span
-from jit_service.configuration.secret_file import demand_private
+from jit_service.configuration.secret_file import demand_private, shown_path
 from jit_service.domain.caller import Role
 from jit_service.domain.conditions.condition import validate_on_claims
 from jit_service.domain.errors import InvalidField
@@ -327,9 +327,13 @@ def _demand_usable(ca_file: Path | None, bearer_token_file: Path | None) -> None
             ssl.create_default_context(cafile=ca_file)
     except OSError as fault:
         raise ValueError(f"ca_file {ca_file} cannot be used: {fault}") from None
+    if bearer_token_file is None:
+        return
     try:
-        if bearer_token_file is not None:
-            demand_private(bearer_token_file)
-            secret_in(bearer_token_file)
-    except (OSError, ValueError) as fault:
+        demand_private(bearer_token_file)
+        secret_in(bearer_token_file)
+    except OSError as fault:
+        shown = shown_path(bearer_token_file)
+        raise ValueError(f"bearer_token_file {shown} cannot be used: {fault.strerror}") from None
+    except ValueError as fault:
         raise ValueError(f"bearer_token_file {bearer_token_file} cannot be used: {fault}") from None

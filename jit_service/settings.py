@@ -24,6 +24,7 @@ from jit_service.configuration.faults import SettingsError, lines
 from jit_service.configuration.forms import JSON_LIST, Address, BoundAddress, CommaList, Span
 from jit_service.configuration.keeping import KeepingSettings
 from jit_service.configuration.logs import LogFormat, LogLevel
+from jit_service.configuration.secret_file import program_of, shown_path
 from jit_service.configuration.settings_file import SettingsFile
 from jit_service.domain.bounds import Bounds
 from jit_service.issuers import MAX_TOKEN_BYTES, Issuer, demand_own_principals, demand_unmade, login_issuer
@@ -328,7 +329,9 @@ class Settings(KeepingSettings):
             "notifications": ",".join(receiver.name for receiver in self.notifications),
             "routes": str(len(self.routes)),
             "checkpoint_to": self.checkpoint_to.partition("://")[0],
-            "key_command": self.key_command and f"{self.key_command.split()[0]} …",
+            "key_command": self.key_command and f"{program_of(self.key_command)} …".lstrip(),
+            "key_file": shown_path(self.key_file) if self.key_file else "",
+            "tls_key": shown_path(self.tls_key) if self.tls_key else "",
             "tls_principals": ",".join(rule.principal for rule in self.tls_principals),
         }
 
@@ -457,12 +460,13 @@ class Settings(KeepingSettings):
     @field_validator("trusted_proxies")
     @classmethod
     def _addresses(cls, given: tuple[str, ...]) -> tuple[str, ...]:
-        for proxy in given:
+        for number, proxy in enumerate(given, start=1):
             try:
                 if proxy != "unix":
                     ipaddress.ip_network(proxy)
-            except ValueError as fault:
-                raise ValueError(f"must be addresses, networks such as 10.0.0.0/8, or unix: {fault}") from None
+            except ValueError:
+                form = f"addresses, networks such as 10.0.0.0/8, or unix; number {number} is none"
+                raise ValueError(f"must be {form} (a network's other bits are 0)") from None
         return given
 
     @field_validator("token_issuer", "public_url", "console_url")

@@ -96,8 +96,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a token for a file": ({"jwks_file": "k.json", "bearer_token_file": "t"}, "not for a jwks_file"),
     "an authority that is not there": ({"ca_file": "/nowhere/ca.pem"}, "ca_file /nowhere/ca.pem cannot be used"),
     "a token that is not there": (
-        {"bearer_token_file": "/nowhere/token"},
-        "bearer_token_file /nowhere/token cannot be used",
+        {"bearer_token_file": "/etc/nowhere/token"},
+        "bearer_token_file /etc/nowhere/token cannot be used",
     ),
     "no type": ({"token_types": []}, ".token_types: "),
     "the type of a denial": ({"token_types": ["JWT", BINDING_TYPE]}, "for another purpose"),

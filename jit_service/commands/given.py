@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from jit_service.commands.options import Flags
 from jit_service.configuration import logs
+from jit_service.configuration.redaction import without_tokens
 from jit_service.domain.errors import JitError
 from jit_service.rpc.policy_file import PolicyFileError
 from jit_service.runtime.dev_issuer import NoDevIssuer
@@ -26,13 +29,26 @@ def store_of(settings: Settings) -> Store:
     return store
 
 
+class Commands(TyperGroup):
+    """The commands, whose errors of use quote no credentials: a database's URL may stand where its flag is missing."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command that the arguments name."""
+        try:
+            return super().invoke(ctx)
+        except Exception as fault:
+            if isinstance(message := getattr(fault, "message", None), str):
+                fault.message = without_tokens(message)  # type: ignore[attr-defined]
+            raise
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Ends the command with exit code 1 and one line on stderr for a fault that an operator can mend."""
     try:
         yield
     except (SettingsError, ServiceError, EdgeError, PolicyFileError, NoDevIssuer, JitError, ExtraMissing) as fault:
-        typer.echo(f"jit-service: error: {' '.join(str(fault).split())}", err=True)
+        typer.echo(f"jit-service: error: {without_tokens(' '.join(str(fault).split()))}", err=True)
         raise typer.Exit(1) from fault
 
 

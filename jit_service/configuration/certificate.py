@@ -11,7 +11,7 @@ from typing import Final
 from cryptography import x509
 
 from jit_service.configuration.fresh_file import FreshFile
-from jit_service.configuration.secret_file import demand_private
+from jit_service.configuration.secret_file import demand_private, shown_path
 
 _BEGINS: Final = b"-----BEGIN CERTIFICATE-----"
 
@@ -77,7 +77,7 @@ def _bytes_of(setting: str, path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as fault:
-        raise ValueError(f"{setting}: {path} cannot be read: {fault.strerror}") from None
+        raise ValueError(f"{setting}: {shown_path(path)} cannot be read: {fault.strerror}") from None
 
 
 def _pem_of(setting: str, path: Path) -> bytes:

@@ -27,13 +27,16 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Returns the address of `HOST:PORT` or `[IPV6]:PORT`. Raises ValueError."""
+        """Returns the address of `HOST:PORT` or `[IPV6]:PORT`. Raises ValueError, without the text.
+
+        It may be a URL with a password in it.
+        """
         host, colon, port = text.rpartition(":")
         bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
         if not colon or not bare or (":" in bare and bare == host) or not (port.isascii() and port.isdigit()):
-            raise ValueError(f"{text!a} is not HOST:PORT, such as 127.0.0.1:8081 or [::1]:8081")
+            raise ValueError("must be HOST:PORT, such as 127.0.0.1:8081 or [::1]:8081")
         if int(port) > 65535:
-            raise ValueError(f"{text!a} has a port above 65535")
+            raise ValueError("must have a port of at most 65535")
         return cls(bare, int(port))
 
     @property

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from jit_service.configuration.redaction import without_credentials, without_tokens
+
 
 class LogFormat(StrEnum):
     """The form of a line of the log."""
@@ -42,8 +44,11 @@ class _Formatter(logging.Formatter):
 
     def message_of(self, record: logging.LogRecord) -> str:
         """Returns the message, and keeps it in the record as every formatter does, for other handlers."""
-        record.message = record.getMessage()
+        record.message = without_credentials(record.getMessage())
         return record.message
+
+    def formatException(self, ei: Any) -> str:
+        return without_tokens(super().formatException(ei))
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         del datefmt

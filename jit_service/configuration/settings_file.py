@@ -16,9 +16,11 @@ import yaml
 
 from jit_service.configuration.environment import PREFIX
 from jit_service.configuration.faults import SettingsError, meant
+from jit_service.configuration.secret_file import shown_path
 from jitaccess import strict_yaml
 
 _FAULT: Final = re.compile(rf"{PREFIX}([A-Z0-9_]+?)((?:\[[0-9]+\]|\.[A-Za-z0-9_]+)*): ")
+_OF_THE_FILE: Final = re.compile(r"\b(alias|anchor|tag|tag handle) ['\"].*", re.DOTALL)
 _PART: Final = re.compile(r"\[([0-9]+)\]|\.([A-Za-z0-9_]+)")
 
 
@@ -83,7 +85,8 @@ def document(text: str, path: Path, setting: str) -> Any:
     except yaml.YAMLError as fault:
         mark = getattr(fault, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark is not None else ""
-        problem = getattr(fault, "problem", None) or "bad"
+        # What follows such a word is from the file: `password: *x` is the alias x for YAML.
+        problem = _OF_THE_FILE.sub(r"\1", getattr(fault, "problem", None) or "bad")
         raise SettingsError(f"{setting}: {path} is not YAML: {problem}{line}") from None
 
 
@@ -92,7 +95,8 @@ def text_of(path: Path, setting: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as fault:
-        raise SettingsError(f"{setting}: {path} cannot be read: {' '.join(str(fault).split())}") from fault
+        why = getattr(fault, "strerror", None) or "it is not UTF-8"
+        raise SettingsError(f"{setting}: {shown_path(path)} cannot be read: {why}") from fault
 
 
 def _unknown(file: SettingsFile, key: str, known: Collection[str]) -> str:

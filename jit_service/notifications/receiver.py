@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator,
 
 from jit_service.configuration.forms import Span
 from jit_service.configuration.fresh_file import FreshFile
-from jit_service.configuration.secret_file import demand_private
+from jit_service.configuration.secret_file import demand_private, shown_path
 from jit_service.domain.language import ip_address
 from jit_service.domain.notification import DEFAULT_EVENTS, Retries, Subscription, interests
 
@@ -168,7 +168,7 @@ def secret_lines(path: Path, field: str) -> list[str]:
         demand_private(path)
         lines = path.read_text(encoding="ascii").split()
     except OSError as fault:
-        raise ValueError(f"{field}: {path} cannot be read: {fault.strerror}") from None
+        raise ValueError(f"{field}: {shown_path(path)} cannot be read: {fault.strerror}") from None
     except UnicodeDecodeError:
         raise ValueError(f"{field}: {path} is not ASCII") from None
     except ValueError as fault:

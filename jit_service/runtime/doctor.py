@@ -22,7 +22,6 @@ from jit_service.runtime.preflight import Finding, Level, Report
 from jit_service.runtime.service import ServiceError, fault_of_clock, issuing_of, open_store
 from jit_service.settings import Settings
 from jit_service.storage import Store
-from jit_service.storage.inspection import sqlite_file
 from jit_service.storage.readers.figures import Backlog, Figures
 from jit_service.storage.readers.reading import Clock
 from jit_service.use_cases import audit
@@ -158,7 +157,7 @@ def _keys(store: Store, *, settings: Settings) -> Iterator[Finding]:
 
 
 def _room(settings: Settings) -> Iterator[Finding]:
-    database = sqlite_file(settings.store_url)
+    database = preflight.database_file(settings)
     for directory in sorted({settings.data_dir.absolute(), *([database.parent] if database is not None else [])}):
         if directory.exists():
             yield _room_in(directory)

@@ -14,10 +14,12 @@ from datetime import timedelta
 from enum import StrEnum
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from jit_service.configuration import certificate
 from jit_service.configuration.exposure import exposed
+from jit_service.configuration.redaction import without_tokens
 from jit_service.domain.errors import JitError, KeysUnavailable, StoreUnavailable
 from jit_service.issuers import Issuer, login_issuer
 from jit_service.notifications.receivers import AnyReceiver
@@ -101,7 +103,8 @@ def examined(
         found = tuple(examine(load()))
     except SettingsError as fault:
         found = tuple(_fault("settings", each) for each in fault.faults)
-    return Report(found, strict)
+    # The words of a library may quote what it was given.
+    return Report(tuple(each._replace(message=without_tokens(each.message)) for each in found), strict)
 
 
 def findings(settings: Settings, *, clock: Clock) -> Iterator[Finding]:
@@ -132,15 +135,19 @@ def _files(settings: Settings) -> Iterator[Finding]:
         yield _fault("data directory", f"{directory} is no directory that this user may read and write")
     else:
         yield _ok("data directory", f"{directory} can be written")
-    try:
-        database = sqlite_file(settings.store_url)
-    except StoreUnavailable:
-        database = None  # The try of the database tells it.
-    yield from (_warning("files", message) for message in exposed(directory, database))
+    yield from (_warning("files", message) for message in exposed(directory, database_file(settings)))
     try:
         tempfile.gettempdir()
     except OSError:
         yield _warning("files", f"{NO_TEMPORARY_DIRECTORY}; `up` needs it for its Envoy")
+
+
+def database_file(settings: Settings) -> Path | None:
+    """Returns SQLite's file; None for another database, and for a URL that cannot be read, which its own try tells."""
+    try:
+        return sqlite_file(settings.store_url)
+    except StoreUnavailable:
+        return None
 
 
 def _retention(settings: Settings) -> Iterator[Finding]:

@@ -42,7 +42,12 @@ def _json(value: Any) -> str:
     return value if isinstance(value, JsonText) else to_json(value).decode()
 
 
-_JSON: Final[dict[str, Any]] = {"json_serializer": _json, "json_deserializer": from_json}
+_OPTIONS: Final[dict[str, Any]] = {
+    "json_serializer": _json,
+    "json_deserializer": from_json,
+    # An error's text goes into the log, and a statement's values are what people wrote and what tokens said.
+    "hide_parameters": True,
+}
 
 
 def open_engine(url: str) -> Engine:
@@ -53,7 +58,7 @@ def open_engine(url: str) -> Engine:
     read = postgresql.read_url(url)
     if read.get_backend_name() == "sqlite":
         return _sqlite(read)
-    return postgresql.open_engine(read, wait_seconds=WAIT_SECONDS, **_JSON)
+    return postgresql.open_engine(read, wait_seconds=WAIT_SECONDS, **_OPTIONS)
 
 
 def open_read_only(url: str) -> Engine:
@@ -68,7 +73,7 @@ def open_read_only(url: str) -> Engine:
     def connect() -> sqlite3.Connection:
         return sqlite3.connect(f"file:{quote(str(path))}?{manner}", uri=True, timeout=_BUSY_SECONDS)
 
-    return create_engine("sqlite://", creator=connect, poolclass=NullPool, **_JSON)
+    return create_engine("sqlite://", creator=connect, poolclass=NullPool, **_OPTIONS)
 
 
 def for_reading(engine: Engine) -> Engine:
@@ -105,7 +110,7 @@ def _sqlite(
     begin: Callable[[_Execute], None] = _begin,
     pragmas: Sequence[str] = (),
 ) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False}, **_JSON)
+    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False}, **_OPTIONS)
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _: Any) -> None:

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
 
 from jit_service.configuration import durable_file
-from jit_service.configuration.secret_file import demand_private
+from jit_service.configuration.secret_file import demand_private, shown_path
 from jit_service.domain.errors import KeysUnavailable
 from jit_service.domain.tokens.signing_key import SigningKey
 
@@ -90,7 +90,7 @@ def secret_of(path: Path) -> bytes:
         text = path.read_text(encoding="ascii")
         demand_private(path)
     except (OSError, UnicodeDecodeError) as fault:
-        raise KeyFileError(f"the key file {path} cannot be read: {type(fault).__name__}") from fault
+        raise KeyFileError(f"the key file cannot be read: {shown_path(path)} ({type(fault).__name__})") from fault
     except ValueError as fault:
         raise KeyFileError(f"the key file {fault}") from None
     secret = _decoded(text)
