@@ -351,10 +351,13 @@ class AuditRow(SQLModel, table=True):
 class AuditPieceRow(SQLModel, table=True):
     """A piece of the audit log: the records of many rows, merged. The pieces are the log's beginning, without gaps.
 
-    `first_at` and `last_at` bound the instants of its records. `seal` covers them and the digests of the piece.
+    `first_at` and `last_at` bound the instants of its records. `seal` covers them and the digests of the piece. The
+    index has what a search reads of every piece: a scan of the table would read the payloads' pages, 400 ms at ten
+    million records that are not in memory.
     """
 
     __tablename__: ClassVar[Any] = "audit_piece"
+    __table_args__ = (Index("audit_piece_heads", "seq", "count", "first_at", "last_at"),)
 
     seq: int = Field(sa_column=Column(SEQ, primary_key=True, autoincrement=False))
     count: int = number_column()
