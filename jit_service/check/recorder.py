@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from jit_service.check.batcher import Batcher
 from jit_service.domain.errors import StoreUnavailable, Unavailable
 from jit_service.fault_log import FaultLog
-from jit_service.storage import Store
+from jit_service.storage import Outline, Store
 
 MAX_GROUP: Final = 1_000
 """The most records in one transaction; only a single call may have more."""
@@ -38,10 +38,11 @@ class AuditMode(StrEnum):
 
 
 class _Records(NamedTuple):
-    """The records of one call; `at` is the latest instant among them."""
+    """The records of one call; `at` is the instant of each. `digests` are those of as many, or of fewer."""
 
     payloads: Sequence[bytes]
     at: datetime
+    digests: Sequence[bytes]
 
 
 class Recorder:
@@ -77,11 +78,14 @@ class Recorder:
             return not allowed
         return self.mode is not AuditMode.OFF
 
-    def record(self, payloads: Sequence[bytes], *, at: datetime) -> None:
-        """Returns once the answers may be given. Raises StoreUnavailable; the records may still have been written."""
+    def record(self, payloads: Sequence[bytes], *, at: datetime, digests: Sequence[bytes] = ()) -> None:
+        """Returns once the answers may be given. Raises StoreUnavailable; the records may still have been written.
+
+        `at` is the instant of each record. `digests` has those of each record, as in Outline, where all are known.
+        """
         if self._stopped:
             raise StoreUnavailable("the service stops")
-        records = _Records(payloads, at)
+        records = _Records(payloads, at, digests)
         if self.mode is AuditMode.BUFFERED and len(self._buffer) < MAX_BUFFERED:
             self._buffer.append(records)
             self._come.set()
@@ -129,10 +133,18 @@ class Recorder:
         try:
             payloads = [payload for records in group for payload in records.payloads]
             with self._writing:
-                self._store.append(payloads, at=max(records.at for records in group))
+                self._store.append(payloads, at=max(records.at for records in group), outline=_outlined(group))
         except Exception as fault:
             self._faults.failed(fault)
             message = str(fault) if isinstance(fault, Unavailable) else "the check could not be recorded"
             raise StoreUnavailable(message) from fault
         self._faults.succeeded()
         return [None] * len(group)
+
+
+def _outlined(group: Sequence[_Records]) -> Outline | None:
+    """Returns the outline of all the records, if the digests of each are known."""
+    if any(len(records.digests) != len(records.payloads) for records in group):
+        return None
+    instants = [records.at for records in group]
+    return Outline(min(instants), max(instants), [digests for records in group for digests in records.digests])

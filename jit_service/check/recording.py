@@ -69,16 +69,19 @@ class Recording:
         record fails; then no answer may be given.
         """
         ids = decision_ids(len(requests), at=view.now)
-        results = [self._result(request, view, past, id_) for request, id_ in zip(requests, ids, strict=True)]
-        records = CheckRecords(at=view.now, revision=view.revision)
-        payloads = [
-            records.payload(request.caller, request.question, result.decided.recorded, result.decision_id)
-            for request, result in zip(requests, results, strict=True)
-            if request is not None
-            and result is not None
-            and self._recorder.wants(allowed=result.decided.decision.allowed)
+        results = [
+            None if request is None else self._result(request.question, view, past, id_)
+            for request, id_ in zip(requests, ids, strict=True)
         ]
-        self._record(payloads, at=view.now)
+        records = CheckRecords(at=view.now, revision=view.revision)
+        payloads, digests = [], []
+        for request, result in zip(requests, results, strict=True):
+            if request is None or result is None or not self._recorder.wants(allowed=result.decided.decision.allowed):
+                continue
+            recorded = result.decided.recorded
+            payloads.append(records.payload(request.caller, request.question, recorded, result.decision_id))
+            digests.append(records.digests(request.caller, request.question, recorded))
+        self._record(payloads, digests, at=view.now)
         count_decisions(results)
         return results
 
@@ -89,27 +92,29 @@ class Recording:
         records = CheckRecords(at=view.now, revision=view.revision)
         answers: list[CheckResult | JitError | None] = []
         payloads: list[bytes] = []
+        digests: list[bytes] = []
         for item, id_ in zip(items, decision_ids(len(items), at=view.now), strict=True):
             if isinstance(item, RefusedItem):
                 answers.append(item.error)
                 payloads.append(_refusal(caller, item, shared, id_, at=view.now))
                 continue
-            result = self._result(CheckRequest(caller, item), view, past, id_)
+            result = self._result(item, view, past, id_)
             answers.append(result)
             if result is not None and self._recorder.wants(allowed=result.decision.allowed):
                 payloads.append(records.payload(caller, item, result.decided.recorded, id_, shared))
-        self._record(payloads, at=view.now)
+                digests.append(records.digests(caller, item, result.decided.recorded))
+        self._record(payloads, digests, at=view.now)
         count_decisions(answer for answer in answers if isinstance(answer, CheckResult))
         return answers
 
-    def _result(self, request: CheckRequest | None, view: View, past: Past, decision_id: str) -> CheckResult | None:
-        if request is None or (decided := self._decider.decide(request.question, view, past)) is None:
+    def _result(self, question: Question, view: View, past: Past, decision_id: str) -> CheckResult | None:
+        if (decided := self._decider.decide(question, view, past)) is None:
             return None
-        return CheckResult(request.question, decided, decision_id, view.revision, view.now, view.staleness)
+        return CheckResult(question, decided, decision_id, view.revision, view.now, view.staleness)
 
-    def _record(self, payloads: Sequence[bytes], *, at: datetime) -> None:
+    def _record(self, payloads: Sequence[bytes], digests: Sequence[bytes], *, at: datetime) -> None:
         if payloads:
-            self._recorder.record(payloads, at=at)
+            self._recorder.record(payloads, at=at, digests=digests)
 
 
 def count_decisions(results: Iterable[CheckResult | None]) -> None:

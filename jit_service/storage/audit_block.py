@@ -88,6 +88,10 @@ class Block:
         found = self.body.split(_LINE) if self._is_packed else (self._stored,)
         return found if len(found) == self.count else (None,) * self.count
 
+    def is_stored_as(self, stored: bytes) -> bool:
+        """Whether the row has exactly these bytes."""
+        return bool(self._stored == stored)
+
     @property
     def is_whole(self) -> bool:
         """Whether the records could be read. What somebody changed in the store may be no bytes."""
@@ -209,13 +213,13 @@ def stored(last: int, hash_: bytes, payload: Any, count: int | None) -> Block:
 
 def pack(payloads: Sequence[bytes]) -> bytes:
     """Returns the records as one compressed text. Raises ValueError for a record with a line break."""
-    return pack_body(_LINE.join(payloads), len(payloads))
-
-
-def pack_body(body: bytes, count: int) -> bytes:
-    """As `pack`, for records that are joined by line breaks already."""
-    if body.count(_LINE) != count - 1:
+    if any(_LINE in payload for payload in payloads):
         raise ValueError("a record has a line break")
+    return pack_body(_LINE.join(payloads))
+
+
+def pack_body(body: bytes) -> bytes:
+    """As `pack`, for records that are joined by line breaks already."""
     compressor = getattr(_mine, "compressor", None)
     if compressor is None:
         compressor = _mine.compressor = zstandard.ZstdCompressor(level=_LEVEL)

@@ -60,6 +60,18 @@ class _Record(msgspec.Struct, frozen=True):
     subject_source_ip: str = ""
 
 
+class Outline(NamedTuple):
+    """What the records of a block add to a summary, as whoever wrote them knows it without reading them.
+
+    The instants are the first and the last of the records. `digests` has for each record the digest of its value in
+    each of FIELDS, in their order: of records that have one value in each field.
+    """
+
+    first_at: datetime
+    last_at: datetime
+    digests: Sequence[bytes]
+
+
 _RECORD: Final = msgspec.json.Decoder(_Record)
 _RECORDS: Final = msgspec.json.Decoder(list[_Record])
 _UNREADABLE: Final = _Record()
@@ -73,18 +85,44 @@ class Summary(NamedTuple):
     digests: dict[int, bytes]
 
 
-def summarize(payloads: Sequence[bytes], *, rest: Callable[[], None] = lambda: None) -> Summary:
-    """Returns the summary of at least one record. One that is no event any more counts as an unreadable one.
+def summarize(
+    payloads: Sequence[bytes], outlines: Sequence[Outline] = (), *, rest: Callable[[], None] = lambda: None
+) -> Summary:
+    """Returns the summary of the records and of those that are outlined, together at least one.
 
-    `rest` is called now and then.
+    A record that is no event any more counts as an unreadable one. `rest` is called now and then.
     """
+    instants = [instant for outline in outlines for instant in (outline.first_at, outline.last_at)]
+    outlined = {digests for outline in outlines for digests in outline.digests}
+    found = _columns(outlined, tuple(FIELDS.values())) if outlined else {number: set() for number in FIELDS.values()}
+    rest()
+    if payloads:
+        read_instants, values = _values(payloads, rest)
+        instants += read_instants
+        for field, texts in values.items():
+            found[FIELDS[field]] |= _digests(texts)
+    digests = {number: b"".join(sorted(found[number])) for number in FIELDS.values()}
+    return Summary(microseconds(min(instants)), microseconds(max(instants)), digests)
+
+
+def _columns(rows: set[bytes], numbers: Sequence[int]) -> dict[int, set[bytes]]:
+    """Returns the distinct digests of each field. By halves, since most fields have few values."""
+    if len(numbers) == 1:
+        return {numbers[0]: rows}
+    half = len(numbers) // 2
+    place = half * DIGEST_BYTES
+    left, right = {row[:place] for row in rows}, {row[place:] for row in rows}
+    return _columns(left, numbers[:half]) | _columns(right, numbers[half:])
+
+
+def _values(payloads: Sequence[bytes], rest: Callable[[], None]) -> tuple[list[datetime], dict[str, set[str]]]:
+    """Reads the records. Returns their instants, and the distinct values of each field."""
     records: list[_Record] = []
     for at in range(0, len(payloads), _AT_ONCE):
         records += _read(payloads[at : at + _AT_ONCE])
         rest()
-    instants = [record.at for record in records]
     origins = [record.origin for record in records]
-    values: dict[str, set[str]] = {
+    values = {
         "event_type": {record.type for record in records},
         "principal": {record.principal for record in records},
         "subject": {record.subject for record in records},
@@ -100,8 +138,7 @@ def summarize(payloads: Sequence[bytes], *, rest: Callable[[], None] = lambda: N
         "trace_id": {origin.trace_id for origin in origins},
         "request_id": {origin.request_id for origin in origins},
     }
-    digests = {FIELDS[field]: b"".join(sorted(_digests(found))) for field, found in values.items()}
-    return Summary(microseconds(min(instants)), microseconds(max(instants)), digests)
+    return [record.at for record in records], values
 
 
 def sealed_text(summary: Summary) -> str:
@@ -112,13 +149,11 @@ def sealed_text(summary: Summary) -> str:
 
 def digest(value: str) -> bytes:
     """Returns the digest of a value: not a secret, and no proof; it only tells which pieces to read."""
-    (found,) = _digests((value,))
-    return found
+    return crc32(value.encode("utf-8", "surrogatepass")).to_bytes(4, "big")[:DIGEST_BYTES]
 
 
 def _digests(values: Iterable[str]) -> set[bytes]:
-    """Returns the digests of all the values at once: there are three for each record that is merged."""
-    return {crc32(value.encode("utf-8", "surrogatepass")).to_bytes(4, "big")[:DIGEST_BYTES] for value in values}
+    return set(map(digest, values))
 
 
 def may_have(digests: bytes, wanted: bytes) -> bool:

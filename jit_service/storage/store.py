@@ -21,6 +21,7 @@ from jit_service.metrics.events import count_committed
 from jit_service.storage import audit_append, audit_compaction, postgresql, prepared
 from jit_service.storage import engine as engines
 from jit_service.storage.audit_log import AuditLog
+from jit_service.storage.audit_summary import Outline
 from jit_service.storage.door import Door
 from jit_service.storage.failures import demand_outcome
 from jit_service.storage.grant_loader import GrantLoader
@@ -76,6 +77,7 @@ class Store:
         self._appending: Any = None
         # Two threads on one connection would be in one transaction: the rollback of one undoes a record of the other.
         self._append_turn = threading.Lock()
+        self._own_blocks = audit_compaction.OwnBlocks()
         # SQLite has one writer at a time. Waiting for it here is fair and quick; SQLite's own busy wait is neither.
         self._group_commit = GroupCommit(self._writing) if self.engine.dialect.name == "sqlite" else None
         self._on_commit: list[Callable[[Head], None]] = []
@@ -136,22 +138,27 @@ class Store:
         for notice in self._on_commit:
             notice(transaction.head)
 
-    def append(self, payloads: Sequence[bytes], *, at: datetime) -> None:
+    def append(self, payloads: Sequence[bytes], *, at: datetime, outline: Outline | None = None) -> None:
         """Appends records to the audit log in one transaction of its own. `at` is the latest instant among them.
 
-        By the driver alone, without SQLAlchemy, since every check waits for it.
+        `outline` has what merging needs to know of them; without it they are read for that. By the driver alone,
+        without SQLAlchemy, since every check waits for it.
         """
         with self._note_outcome(), self.door.passed(), self._exclusive(), self._append_turn:
             begun_at = time.perf_counter()
             connection = self._append_connection()
             try:
-                audit_append.append(connection.dbapi_connection, payloads, at=at, sqlite=self._group_commit is not None)
+                appended = audit_append.append(
+                    connection.dbapi_connection, payloads, at=at, sqlite=self._group_commit is not None
+                )
             except BaseException:
                 self._appending = None
                 connection.invalidate()
                 raise
             COMMIT_SECONDS.observe(time.perf_counter() - begun_at, "checks")
             COMMIT_SIZE.observe(len(payloads), "checks")
+            if outline is not None:
+                self._own_blocks.add(appended, outline)
 
     def is_unsealed(self) -> bool:
         """Whether the store has content and no seal: it is from before rows were sealed."""
@@ -223,10 +230,11 @@ class Store:
         with self.door.passed(), self._merging.connect() as connection:
             log = AuditLog.of(connection)
             driver: Any = connection.connection.dbapi_connection
-            blocks = audit_compaction.next_blocks(log)
-            if not blocks:
+            outlined = audit_compaction.next_blocks(log, self._own_blocks)
+            if not outlined:
                 return 0
-            values, digests = audit_compaction.merged(blocks, self.sealer, rest=rest)
+            values, digests = audit_compaction.merged(outlined, self.sealer, rest=rest)
+            blocks = [block for block, _ in outlined]
             driver.rollback()
             with self._exclusive():
                 if self._group_commit is not None:

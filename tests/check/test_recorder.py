@@ -12,7 +12,7 @@ import pytest
 from jit_service.check import AuditMode, Recorder, questions
 from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.errors import StoreUnavailable
-from jit_service.storage import Store, payload_of
+from jit_service.storage import Outline, Store, payload_of
 from jit_service.use_cases import audit
 from tests import checking
 from tests.conftest import NOON, Clock
@@ -41,14 +41,14 @@ class Held:
         self.failures = 0
         self.groups: list[int] = []
 
-    def append(self, payloads: Sequence[bytes], *, at: datetime) -> None:
+    def append(self, payloads: Sequence[bytes], *, at: datetime, outline: Outline | None) -> None:
         self.began.set()
         assert self.go_on.wait(timeout=10)
         if self.fails:
             self.failures += 1
             raise StoreUnavailable("away")
         self.groups.append(len(payloads))
-        self._store.append(payloads, at=at)
+        self._store.append(payloads, at=at, outline=outline)
 
 
 @pytest.fixture

@@ -18,13 +18,26 @@ from jit_service.domain.audit.audit_filter import AUDIT_FIELDS
 from jit_service.domain.audit.chain import GENESIS, link
 from jit_service.domain.audit.checkpoint import Checkpoint
 from jit_service.domain.audit.event import Event, EventType, RecordedEvent
-from jit_service.domain.caller import Origin
+from jit_service.domain.caller import Caller, Origin
+from jit_service.domain.checks.decision import Decision, Question, Reason
 from jit_service.domain.checks.decision_id import decided_at, decision_ids
 from jit_service.domain.language.filter import And, Comparison, Kind, Node, Not, Or
-from jit_service.storage import Store, audit_block, audit_compaction, audit_search, payload_of
+from jit_service.storage import (
+    CheckRecords,
+    Outline,
+    Store,
+    audit_block,
+    audit_compaction,
+    audit_search,
+    audit_summary,
+    parts_of_check,
+    payload_of,
+)
+from jit_service.storage.audit_append import Appended
 from jit_service.storage.audit_block import Block, Mark, join_marks, pack, read_marks, unpack
+from jit_service.storage.audit_compaction import OwnBlocks
 from jit_service.storage.audit_log import AuditLog
-from jit_service.storage.audit_summary import digest, may_have
+from jit_service.storage.audit_summary import DIGEST_BYTES, FIELDS, digest, may_have
 from jit_service.storage.grant_loader import AnotherHistory
 from jit_service.use_cases import audit
 from jit_service.use_cases.audit import LogVerification, Verifying
@@ -269,6 +282,54 @@ def test_rows_that_another_process_merged_meanwhile_are_left_to_it(log: Log, mon
     assert audit.verify(log.store).problem == ""
 
 
+def test_what_this_process_wrote_is_merged_without_being_read_and_into_the_same_piece(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same checks twice: merged by their writer, and by a process that has to read them."""
+    by, asked, decision = (
+        Caller(principal="service:s"),
+        Question("user:u", "read", "a/b"),
+        Decision(Reason.NO_GRANT, "no", None, ()),
+    )
+    records, parts = CheckRecords(at=NOON, revision=1), parts_of_check(asked, decision)
+    for _ in range(2):
+        payloads = [records.payload(by, asked, parts, "d") for _ in range(SMALL)]
+        outline = Outline(NOON, NOON, [records.digests(by, asked, parts)] * SMALL)
+        log.store.append(payloads, at=NOON, outline=outline)
+    with monkeypatch.context() as unread:
+        unread.setattr(audit_summary, "_read", lambda _: pytest.fail("a record was read"))
+        assert log.store.merge_audit() == SMALL
+    monkeypatch.setattr(log.store, "_own_blocks", OwnBlocks())
+    assert log.store.merge_audit() == SMALL
+
+    with log.store.engine.connect() as connection:
+        audit_log = AuditLog.of(connection)
+        mine, others = ([dict(audit_log.digests(field, 1, 99))[seq] for field in FIELDS.values()] for seq in (5, 10))
+    assert mine == others
+    assert audit.verify(log.store).problem == ""
+
+
+def test_a_row_that_somebody_changed_is_not_merged_for_what_its_writer_knows_of_it(log: Log) -> None:
+    payloads = [payload_of(event) for event in numbered(SMALL)]
+    log.store.append(payloads, at=NOON, outline=Outline(NOON, NOON, [bytes(DIGEST_BYTES * len(FIELDS))] * SMALL))
+    with log.store._writing.begin() as connection:
+        connection.execute(text("UPDATE audit_event SET payload = :other"), {"other": b"nothing"})
+
+    with pytest.raises(ValueError, match="record 1 is not as it was recorded; verify the log"):
+        log.merge()
+
+
+def test_what_a_process_knows_of_its_blocks_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_compaction, "_MOST_KNOWN", 4)
+    own = OwnBlocks()
+
+    for seq in (2, 4, 6):
+        own.add(Appended(seq, b"stored"), Outline(NOON, NOON, [b"digests"] * 2))
+
+    known = [own.outline_of(Block(seq, b"stored", 2, (Mark(2, b""),))) is not None for seq in (2, 4, 6)]
+    assert known == [False, True, True]
+
+
 def test_a_merge_that_fails_changes_nothing(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     log.put(numbered(7), together=False)
     with monkeypatch.context() as broken:
@@ -442,6 +503,30 @@ def test_a_decision_is_found_by_its_id_in_the_pieces_of_its_instant_alone(
 
     assert [recorded.event for recorded in found] == [wanted]
     assert read == [20]
+
+
+def test_a_decision_is_looked_for_in_an_index_that_has_no_records(
+    merged_log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A piece has kilobytes of records in its row: to read ten thousand rows that are not in memory took 400 ms."""
+    asked: list[tuple[str, tuple[Any, ...]]] = []
+    execute = AuditLog._execute
+    monkeypatch.setattr(
+        AuditLog, "_execute", lambda self, sql, *values: asked.append((sql, values)) or execute(self, sql, *values)
+    )
+    merged_log.search(Comparison("decision_id", "", "=", decision_ids(1, at=NOON)[0]), backwards=True, limit=50)
+    (heads,) = [(sql, values) for sql, values in asked if "first_at" in sql]
+
+    with merged_log.store.engine.connect() as connection:
+        log = AuditLog.of(connection)
+        if not log._sqlite:
+            # Of so few rows PostgreSQL would read the table.
+            connection.execute(text("SET LOCAL enable_seqscan = off"))
+        explain = "EXPLAIN QUERY PLAN" if log._sqlite else "EXPLAIN"
+        plan = str(log._rows(f"{explain} {heads[0]}", *heads[1]))
+
+    assert "audit_piece_heads" in plan
+    assert "COVERING" in plan.upper() or "INDEX ONLY" in plan.upper()
 
 
 def test_a_search_for_what_is_nowhere_reads_no_piece(merged_log: Log, monkeypatch: pytest.MonkeyPatch) -> None:

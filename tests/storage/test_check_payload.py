@@ -14,7 +14,8 @@ from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.checks.cached_grant import CachedGrant
 from jit_service.domain.checks.decision import Decision, Question, Reason, check_event
-from jit_service.storage import CheckRecords, SharedContexts, parts_of_check, payload_of
+from jit_service.storage import CheckRecords, Outline, SharedContexts, parts_of_check, payload_of
+from jit_service.storage.audit_summary import summarize
 from jit_service.storage.rows import MAX_RECORD
 from tests.conftest import NOON
 
@@ -80,6 +81,25 @@ def test_both_ways_make_the_same_bytes(
         first = SharedContexts.first_of(shared, asked.context, decision_id)
         event = check_event(by, asked, decision, at=at, decision_id=decision_id, revision=revision, context_of=first)
         assert records.payload(by, asked, parts, decision_id, shared) == payload_of(event)
+
+
+@given(
+    st.lists(CALLERS, min_size=1, max_size=2),
+    st.lists(st.tuples(st.integers(0, 1), QUESTIONS, DECISIONS), min_size=1, max_size=6),
+    st.integers(0, 6),
+)
+def test_who_writes_records_knows_their_summary_without_reading_them(
+    callers: list[Caller], checks: list[tuple[int, Question, Decision]], outlined: int
+) -> None:
+    payloads, digests = [], []
+    records = CheckRecords(at=NOON, revision=7)
+    for who, asked, decision in checks:
+        by, parts = callers[who % len(callers)], parts_of_check(asked, decision)
+        payloads.append(records.payload(by, asked, parts, "d"))
+        digests.append(records.digests(by, asked, parts))
+    known = [Outline(NOON, NOON, digests[:outlined])] if outlined else []
+
+    assert summarize(payloads[outlined:], known) == summarize(payloads)
 
 
 LONG = "x" * 9000

@@ -126,7 +126,7 @@ def test_all_are_recorded_before_any_is_answered_in_one_transaction(
     groups: list[int] = []
     append = lane.store.append
     monkeypatch.setattr(
-        lane.store, "append", lambda payloads, at: (groups.append(len(payloads)), append(payloads, at=at))
+        lane.store, "append", lambda payloads, **more: (groups.append(len(payloads)), append(payloads, **more))
     )
 
     answers = lane.ask(lane.call(), lane.call(ALICE.principal), lane.call(subject=BOB.principal))
