@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from pydantic_core import to_json
@@ -16,6 +17,8 @@ from jit_service.domain.conditions import context
 from jit_service.domain.errors import InvalidField, JitError, RoleRequired
 from jit_service.domain.language import name
 
+# The same few actions are asked for again and again. A refused one is judged each time.
+_action: Final = lru_cache(maxsize=1024)(name.action)
 MAX_CONTEXTS: Final = 64 << 10
 """How many bytes of context the items of one batch may assert; equal contexts are counted once."""
 
@@ -90,7 +93,7 @@ def _question(
     attributes, source_address = context.of_question(caller, asserted, itself=itself)
     return Question(
         subject=name.principal(subject, "subject", exact=caller.exact),
-        action=name.action(action, "action"),
+        action=_action(action, "action"),
         resource=name.resource(resource, "resource"),
         groups=caller.groups if itself else None,
         groups_left_out=itself and caller.groups is None,

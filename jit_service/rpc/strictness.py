@@ -69,11 +69,26 @@ def _check(message: Message, path: str) -> None:
 
 @cache
 def _known_values(message: Descriptor) -> tuple[tuple[str, frozenset[int] | None, bool], ...]:
-    """Returns the name of each of `_fields_to_check`, the values of its enum, and whether it is a list."""
+    """Returns the fields that are or contain an enum: name, the values of the enum, and whether it is a list."""
     return tuple(
         (field.name, frozenset(field.enum_type.values_by_number) if field.enum_type else None, field.is_repeated)
         for field in _fields_to_check(message)
+        if field.enum_type or _contains_enum(field.message_type)
     )
+
+
+@cache
+def _contains_enum(message: Descriptor) -> bool:
+    """Whether the message has an enum, at any depth. A message may contain others of its own type."""
+    reached, waiting = {message}, [message]
+    while waiting:
+        for field in _fields_to_check(waiting.pop()):
+            if field.enum_type:
+                return True
+            if (below := field.message_type) is not None and below not in reached:
+                reached.add(below)
+                waiting.append(below)
+    return False
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import grpc
 
@@ -60,9 +60,10 @@ class AccessServicer(AccessServiceServicer):
         if not 1 <= len(request.items) <= access.MAX_ITEMS:
             raise InvalidField("items", f"has {len(request.items)} items; 1 to {access.MAX_ITEMS} are allowed")
         caller = current_caller()
+        question = self._questions.of_caller(caller)
         answers = self._checker.check_many(
             caller,
-            [self._item(caller, item) for item in request.items],
+            [_item(question, item) for item in request.items],
             min_revision=max(item.min_revision for item in request.items),
             consistency=_strictest(request.items),
         )
@@ -102,14 +103,17 @@ class AccessServicer(AccessServiceServicer):
     def WhoAmI(self, request: access_pb2.WhoAmIRequest, context: grpc.ServicerContext) -> access_pb2.WhoAmIResponse:
         return _ENCODE_RECOGNISED(recognise(self._store, current_caller()))
 
-    def _item(self, caller: Caller, item: access_pb2.CheckAccessRequest) -> Question | questions.RefusedItem:
-        try:
-            if item.HasField("read_time"):
-                raise InvalidField("read_time", "is not for batches; ask about the past by CheckAccess, one by one")
-            return self._questions.of(caller, item)
-        except JitError as error:
-            about = About(subject=item.subject, resources=(item.resource,), actions=(item.action,))
-            return questions.RefusedItem(error=error, about=about)
+
+def _item(
+    question: Callable[[access_pb2.CheckAccessRequest], Question], item: access_pb2.CheckAccessRequest
+) -> Question | questions.RefusedItem:
+    try:
+        if item.HasField("read_time"):
+            raise InvalidField("read_time", "is not for batches; ask about the past by CheckAccess, one by one")
+        return question(item)
+    except JitError as error:
+        about = About(subject=item.subject, resources=(item.resource,), actions=(item.action,))
+        return questions.RefusedItem(error=error, about=about)
 
 
 def consistency_of(value: int) -> Consistency:

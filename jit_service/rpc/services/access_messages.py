@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from typing import Final
 from uuid import UUID
 
@@ -30,6 +31,8 @@ search_message = Encoder(
 _REASONS: Final = {reason: access_pb2.CheckAccessResponse.Reason.Value(reason) for reason in Reason}
 # All ids have one length, and an answer's other fields may come before it.
 _NO_ID: Final = str(UUID(int=0))
+_RESULT: Final = access_pb2.BatchCheckAccessResponse(results=[access_pb2.CheckAccessResponse()]).SerializeToString()[:1]
+"""The tag of a result of a batch."""
 _BEFORE_ID: Final = access_pb2.CheckAccessResponse(decision_id=_NO_ID).SerializeToString().removesuffix(_NO_ID.encode())
 
 
@@ -100,16 +103,18 @@ def batch_message(
     answers: Sequence[CheckResult | JitError], *, explained: Sequence[bool]
 ) -> access_pb2.BatchCheckAccessResponse:
     """Returns the answers in order, and with those that are `explained` their findings."""
-    message = access_pb2.BatchCheckAccessResponse()
+    parts: list[bytes] = []
     encoded = EncodedChecks().encoded
     for answer, explain in zip(answers, explained, strict=True):
         if isinstance(answer, JitError):
-            message.results.append(_refused_item(answer))
+            result = _refused_item(answer).SerializeToString()
         elif explain:
-            message.results.append(check_message(answer, explain=True))
+            result = check_message(answer, explain=True).SerializeToString()
         else:
-            message.results.add().MergeFromString(encoded(answer))
-    return message
+            result = encoded(answer)
+        parts += (_RESULT, _varint(len(result)), result)
+    # All at once: protobuf takes longer for each of a hundred results than for all of them.
+    return access_pb2.BatchCheckAccessResponse.FromString(b"".join(parts))
 
 
 def _set_view(message: access_pb2.CheckAccessResponse, checked: CheckResult) -> None:
@@ -117,6 +122,17 @@ def _set_view(message: access_pb2.CheckAccessResponse, checked: CheckResult) -> 
     set_timestamp(message.check_time, checked.at)
     if checked.staleness is not None:
         message.staleness.FromTimedelta(checked.staleness)
+
+
+@cache
+def _varint(number: int) -> bytes:
+    """Returns the number as protobuf writes a length (https://protobuf.dev/programming-guides/encoding/#varints)."""
+    digits = bytearray()
+    while number > 0x7F:
+        digits.append(number & 0x7F | 0x80)
+        number >>= 7
+    digits.append(number)
+    return bytes(digits)
 
 
 def _then(reason: access_pb2.CheckAccessResponse.Reason.ValueType) -> access_pb2.CheckAccessResponse.Reason.ValueType:
