@@ -35,6 +35,7 @@ def main() -> None:
     run.add_argument("--seconds", type=float, help="seconds of a turn (3), and of a run of part sustained (600)")
     run.add_argument("--only", action="append", default=[], help="of sustained and lists, those whose names hold this")
     run.add_argument("--most", type=int, default=10_000_000, help="of part lists, stores of at most this size")
+    run.add_argument("--note", default="", help="what else ran meanwhile; it is printed beside the numbers")
     run.add_argument("--results", type=Path, help="where rows go")
     report = commands.add_parser("report", help="make summary, plots and page of the rows that are there")
     report.add_argument("--results", type=Path, default=RESULTS)
@@ -76,6 +77,7 @@ def _run(arguments: argparse.Namespace) -> None:
             quick=arguments.quick,
             only=tuple(arguments.only),
             most=arguments.most,
+            note=arguments.note,
         )
         for name in arguments.part or (QUICK if arguments.quick else PARTS):
             try:

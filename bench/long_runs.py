@@ -10,6 +10,8 @@ from typing import Any, Final
 from bench.results import Row, median
 
 PART: Final = "sustained"
+TEN_MINUTES: Final = 590
+"""Of so many seconds a run counts as one of ten minutes."""
 _MINUTE: Final = 60.0
 
 

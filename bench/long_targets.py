@@ -1,4 +1,7 @@
-"""The targets S1 to S11, of speed that lasts. What a run was too short to show counts as not measured. Pure."""
+"""The targets S1 to S11, of speed that lasts. What a run was too short to show counts as not measured. Pure.
+
+What changes over ten minutes needs a run of ten; a ratio of medians needs two, and says of how many seconds it is.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,12 @@ from dataclasses import replace
 from typing import Final
 
 from bench.goals import Goal, ratio
-from bench.long_runs import LongRun, long_runs, name_of
+from bench.long_runs import TEN_MINUTES, LongRun, long_runs, name_of
 from bench.results import Row, by_round
 
 _FLOOR_NATIVE, _FLOOR_SYNC = "floor-native", "floor-sync-4"
 _ENOUGH_RECORDS: Final = 9_000_000
-_ENOUGH_SECONDS: Final = 590
+_ENOUGH_SECONDS: Final = 120
 _LISTS: Final = "lists"
 Runs = dict[str, LongRun]
 
@@ -82,7 +85,7 @@ def _peers(runs: Runs) -> list[Goal]:
             value = _quotient(run, peer)
             what = f"{name}, requests per CPU second, over {peer.name if peer else 'a peer that was not measured'}"
             goal = Goal(what=what, unit="x", target=target, at_least=True, rounds=value)
-            made.append(_long_enough(goal, run))
+            made.append(_long_enough(goal, run, least=_ENOUGH_SECONDS))
     return made
 
 
@@ -150,7 +153,7 @@ def _batches(runs: Runs) -> list[Goal]:
     for transport in ("native", "grpcio"):
         name = name_of(transport, "sqlite", "batches of 100")
         goal = Goal(what=f"{name}: CPU for each item", unit="µs", target=12, at_least=False, rounds=())
-        made.append(_of(runs, name, goal, lambda run: run.all("cpu_us")))
+        made.append(_of(runs, name, goal, lambda run: run.all("cpu_us"), least=_ENOUGH_SECONDS))
     return made
 
 
@@ -196,7 +199,7 @@ def _growth(rows: Sequence[Row], runs: Runs) -> list[Goal]:
     made = [Goal(what="start with 1e6 grants", unit="s", target=5, at_least=False, rounds=tuple(start.values()))]
     name = name_of("native", "sqlite", "repeated")
     goal = Goal(what=f"{name}: start on the database that the run left", unit="s", target=3, at_least=False, rounds=())
-    goal = _of(runs, name, goal, lambda run: run.fact("restart", "seconds"), needs_minutes=False)
+    goal = _of(runs, name, goal, lambda run: run.fact("restart", "seconds"), least=0)
     made.append(_of_ten_million(goal, runs.get(name)))
     for transport in ("native", "grpcio"):
         name = name_of(transport, "sqlite", "new")
@@ -215,23 +218,26 @@ _NEWEST: Final = ("subject", "resource", "grant", "principal", "event", "time")
 
 
 def _of(
-    runs: Runs, name: str, goal: Goal, value: Callable[[LongRun], float | None], *, needs_minutes: bool = True
+    runs: Runs, name: str, goal: Goal, value: Callable[[LongRun], float | None], *, least: float = TEN_MINUTES
 ) -> Goal:
-    """Returns the goal with its value in the run of that name, if there is one and it was long enough."""
+    """Returns the goal with its value in the run of that name, if there is one of at least so many seconds."""
     run = runs.get(name)
     found = value(run) if run else None
     goal = replace(goal, rounds=() if found is None else (found,))
-    return _long_enough(goal, run) if needs_minutes else goal
+    return _long_enough(goal, run, least=least) if least else goal
 
 
 def _over_floor(runs: Runs, name: str, floor: str, target: float) -> Goal:
     goal = Goal(what=f"{name}, requests/s, over {floor}", unit="x", target=target, at_least=True, rounds=())
-    return _of(runs, name, goal, lambda run: run.of_floor(floor))
+    return _of(runs, name, goal, lambda run: run.of_floor(floor), least=_ENOUGH_SECONDS)
 
 
-def _long_enough(goal: Goal, run: LongRun | None) -> Goal:
-    if run is None or run.seconds >= _ENOUGH_SECONDS or goal.value is None:
+def _long_enough(goal: Goal, run: LongRun | None, *, least: float = TEN_MINUTES) -> Goal:
+    """Returns the goal without its value if the run was shorter than the least, with a note if than ten minutes."""
+    if run is None or run.seconds >= TEN_MINUTES or goal.value is None:
         return goal
+    if run.seconds >= least:
+        return replace(goal, note=f"over {run.seconds:.0f} s")
     note = f"the run had only {run.seconds:g} s; in these it was {goal.value:.4g}"
     return replace(goal, rounds=(), note=note)
 

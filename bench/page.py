@@ -51,7 +51,9 @@ _TITLES: Final = {
     "replica": "The replica",
     "generator": "Is the load generator the limit?",
 }
-_OWN: Final = frozenset({"part", "candidate", "kind", "round", "at", "versions", "errors", "void", "caveat", "why"})
+_OWN: Final = frozenset(
+    {"part", "candidate", "kind", "round", "at", "versions", "errors", "void", "caveat", "why", "note"}
+)
 
 
 def text(rows: Sequence[Row], summary: dict[str, Any], directory: Path) -> str:
@@ -175,7 +177,8 @@ def _said(rows: Sequence[Row], part: str, names: Sequence[str]) -> list[str]:
         if voids:
             kinds = " and ".join(dict.fromkeys(row["kind"] for row in voids))
             lines.append(f"- {name}: {len(voids)} void rows ({kinds}): {voids[0]['void']}.")
-    return lines
+    notes = dict.fromkeys(row["note"] for row in rows if row["part"] == part and "note" in row)
+    return [*lines, *(f"- While this was measured {note}." for note in notes)]
 
 
 def _of(rows: Iterable[Row], part: str, candidate: str, kind: str) -> list[Row]:

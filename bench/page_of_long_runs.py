@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from bench.long_runs import LongRun, long_runs
+from bench.long_runs import TEN_MINUTES, LongRun, long_runs
 from bench.results import Row, by_round, median
 
 _SEARCHES: Final = ("search at once", "search")
@@ -86,7 +86,7 @@ def over_time(rows: Sequence[Row], picture: Sequence[str]) -> str:
     ]
     lines += [_line(run) for run in runs]
     lines += ["", *_reading(runs)]
-    lines += [f"- {one}" for run in runs for one in _faults(run)]
+    lines += [f"- {one}" for run in runs for one in (*_notes(run), *_faults(run))]
     skipped = [row for row in rows if row["part"] == "sustained" and row["kind"] == "skipped"]
     lines += [f"- {row['candidate']} was not measured: {row['why']}." for row in skipped]
     return "\n".join(lines) + "\n"
@@ -148,6 +148,13 @@ def _reading(runs: Sequence[LongRun]) -> list[str]:
             facts.append(f"{_number(later, '{:,.0f}')} ({_number(once, '{:,.0f}')})")
         lines.append(f"| {run.name} | {' | '.join(facts)} |")
     return [*lines, ""]
+
+
+def _notes(run: LongRun) -> list[str]:
+    """Returns how long the run was, if that was not ten minutes, and what disturbed it."""
+    length = [] if run.seconds >= TEN_MINUTES else [f"{run.seconds:.0f} s"]
+    said = [*length, *(f"meanwhile {note}" for note in dict.fromkeys(row["note"] for row in run.rows if "note" in row))]
+    return [f"{run.name}: {'; '.join(said)}."] if said else []
 
 
 def _faults(run: LongRun) -> list[str]:

@@ -47,10 +47,11 @@ class Run:
     quick: bool
     only: tuple[str, ...] = ()
     most: int = 10_000_000
+    note: str = ""
 
     def recorder(self, part: str, *, keep: Callable[[str], bool] = lambda _candidate: False) -> Recorder:
         say(f"{part}:")
-        return Recorder(part=part, directory=self.results, versions=self.versions, keep=keep)
+        return Recorder(part=part, directory=self.results, versions=self.versions, keep=keep, note=self.note)
 
     def chosen(self, candidate: str) -> bool:
         """Whether a candidate is to be measured, of a part whose candidates can be chosen."""

@@ -16,13 +16,17 @@ Row = dict[str, Any]
 
 @dataclass(kw_only=True)
 class Recorder:
-    """Writes the rows of one part, in place of those that were there, but for those of candidates to keep."""
+    """Writes the rows of one part, in place of those that were there, but for those of candidates to keep.
+
+    `note` says what disturbed the run, and is printed beside its numbers.
+    """
 
     part: str
     directory: Path
     versions: dict[str, str]
     rows: list[Row] = field(default_factory=list)
     keep: Callable[[str], bool] = lambda _candidate: False
+    note: str = ""
 
     def __post_init__(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -52,6 +56,7 @@ class Recorder:
         self._keep(
             {"part": self.part, "candidate": candidate, "kind": "started", "seconds": round(seconds, 3)}
             | ({"caveat": caveat} if caveat else {})
+            | ({"note": self.note} if self.note else {})
         )
 
     def _keep(self, row: Row) -> None:

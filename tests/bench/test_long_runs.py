@@ -93,6 +93,24 @@ def test_a_run_of_a_minute_is_shown_and_not_judged():
     assert shown["note"] == "the run had only 60 s; in these it was 0.5"
 
 
+def test_a_ratio_of_medians_is_judged_after_two_minutes_and_says_how_many_they_were():
+    floors = [row("floor", floor="floor-native", requests_per_second=1000)]
+
+    short, enough = (
+        goal([*windows(700, 700, seconds=seconds), *floors], "S2", f"{NAME}, requests/s") for seconds in (119, 150)
+    )
+
+    assert (short["met"], short["note"]) == (None, "the run had only 119 s; in these it was 0.7")
+    assert (enough["met"], enough["note"]) == (True, "over 150 s")
+
+
+def test_the_page_says_how_short_a_run_was_and_what_disturbed_it():
+    rows = [row("started", note="a soak test ran"), *windows(1, 1, seconds=150)]
+
+    assert f"- {NAME}: 150 s; meanwhile a soak test ran." in page_of_long_runs.over_time(rows, [])
+    assert "600 s" not in page_of_long_runs.over_time(windows(1, 1), [])
+
+
 def test_disk_is_judged_only_after_ten_million_records():
     rows = [row("begin", 0, disk_bytes=0), *windows(1, 1, disk_bytes=0)]
 
