@@ -2,7 +2,7 @@
 
 A row of kind `list` for each: `what` is listed, `size` of the store, the `filter`, times of 20 first pages of 50, and
 the plans of the statements that it runs. A list that is refused, as what cannot be cheap may be, is void with the
-status.
+status. Of a log also rows of kinds verify, verify from a checkpoint, export and restart.
 """
 
 from __future__ import annotations
@@ -104,13 +104,31 @@ def _measure(bench: Bench, recorder: Recorder, store: Store, mode: Mode) -> None
     recorder.started(store.name, seconds=time.perf_counter() - begin)
     pages = store.pages(running)
     rows = {name: _timed(running, page) for name, page in pages.items()}
+    if store.what == "audit":
+        _read(recorder, store, running)
     for process in running.processes:
         process.stop()
+    if store.what == "audit":
+        again = bench.ours(mode, url=url)
+        recorder.row(store.name, 1, "restart", {"size": store.size, "seconds": again.started_in, "errors": 0})
+        for process in again.processes:
+            process.stop()
     plans = bench.place("plans") / "plans.jsonl"
     slow = bench.ours(replace(mode), url=url, plans=plans)
     for name, page in pages.items():
         facts_of = {"what": store.what, "size": store.size, "database": store.database, "filter": name}
         recorder.row(store.name, 1, "list", facts_of | rows[name] | {"plans": _explained(slow, page, plans)})
+
+
+def _read(recorder: Recorder, store: Store, running: Running) -> None:
+    """Verifies the log, as a whole and from a checkpoint, and exports it."""
+    since = audit_log.checkpoint(running)
+    for kind, read in (
+        ("verify", lambda: audit_log.verified(running)),
+        ("verify from a checkpoint", lambda: audit_log.verified(running, since)),
+        ("export", lambda: audit_log.exported(running)),
+    ):
+        recorder.row(store.name, 1, kind, {"what": store.what, "size": store.size} | read())
 
 
 def _check(running: Running, records: int) -> None:

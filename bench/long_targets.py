@@ -30,7 +30,7 @@ def goals(rows: Sequence[Row]) -> dict[str, tuple[str, list[Goal]]]:
         "S4": ("Beside Cerbos and SpiceDB, for ten minutes", _peers(runs)),
         "S5": ("Disk for a check", _disk(runs)),
         "S6": ("Searches of ten million records", _searches(rows, runs)),
-        "S7": ("Verify and export", _reading(runs)),
+        "S7": ("Verify and export", _reading(rows, runs)),
         "S8": ("Batches, for ten minutes", _batches(runs)),
         "S9": ("REST through Envoy beside the same bytes", _rest(rows)),
         "S10": ("Lists of grants, and writes", _grants(rows)),
@@ -119,7 +119,7 @@ def _searches(rows: Sequence[Row], runs: Runs) -> list[Goal]:
     return made
 
 
-def _reading(runs: Runs) -> list[Goal]:
+def _reading(rows: Sequence[Row], runs: Runs) -> list[Goal]:
     name = name_of("native", "sqlite", "repeated")
     run = runs.get(name)
     whole, new = (run.fact(kind, "seconds") if run else None for kind in ("verify", "verify from a checkpoint"))
@@ -145,7 +145,21 @@ def _reading(runs: Runs) -> list[Goal]:
             "tail",
             "told",
         ),
+        *_reading_of_lists(rows),
     ]
+
+
+def _reading_of_lists(rows: Sequence[Row]) -> list[Goal]:
+    """Returns what reading the largest log of part lists takes, on the slower database."""
+    made = []
+    for kind, target in (("verify", 400_000), ("export", 150_000)):
+        of = [row for row in rows if (row["part"], row["kind"]) == (_LISTS, kind)]
+        size = max((row["size"] for row in of), default=0)
+        rates = [row.get("records_per_second", 0.0) for row in of if row["size"] == size]
+        what = f"of {size:,} records of part lists: {kind}"
+        goal = Goal(what=what, unit="records/s", target=target, at_least=True, rounds=(min(rates),) if rates else ())
+        made += [goal] if of else []
+    return made
 
 
 def _batches(runs: Runs) -> list[Goal]:
@@ -201,6 +215,12 @@ def _growth(rows: Sequence[Row], runs: Runs) -> list[Goal]:
     goal = Goal(what=f"{name}: start on the database that the run left", unit="s", target=3, at_least=False, rounds=())
     goal = _of(runs, name, goal, lambda run: run.fact("restart", "seconds"), least=0)
     made.append(_of_ten_million(goal, runs.get(name)))
+    restarts = [row for row in rows if (row["part"], row["kind"]) == (_LISTS, "restart")]
+    size = max((row["size"] for row in restarts), default=0)
+    if restarts:
+        again = [row["seconds"] for row in restarts if row["size"] == size]
+        what = f"start with {size:,} records of part lists"
+        made.append(Goal(what=what, unit="s", target=3, at_least=False, rounds=_most(again)))
     for transport in ("native", "grpcio"):
         name = name_of(transport, "sqlite", "new")
         goal = Goal(what=f"{name}: growth of memory", unit="MiB/h", target=10, at_least=False, rounds=())

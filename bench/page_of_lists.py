@@ -14,6 +14,7 @@ _WORDS: Final = {
     "pending": "Pending requests, which one group of approvers decides",
     "audit": "Records of checks: newest page",
 }
+_READ: Final = ("verify", "verify from a checkpoint", "export")
 _LONGEST: Final = 160
 
 
@@ -32,8 +33,23 @@ def section(rows: Sequence[Row]) -> str:
     for what, words in _WORDS.items():
         if of := [row for row in found if row["what"] == what]:
             lines += [f"### {words}", *_table(of), ""]
+    lines += [line for row in rows if row["part"] == _PART and (line := _reading(row))]
     lines += [f"- {row['candidate']} was not measured: {row['why']}." for row in skipped]
     return "\n".join(lines) + "\n"
+
+
+def _reading(row: Row) -> str:
+    """Returns a line for a row of what is read of a whole log."""
+    if row["kind"] == "restart":
+        return f"- {row['candidate']}: started again in {row['seconds']:.1f} s."
+    if row["kind"] not in _READ:
+        return ""
+    if "void" in row:
+        return f"- {row['candidate']}: {row['kind']} failed: {row['void']}."
+    return (
+        f"- {row['candidate']}: {row['kind']} of {row['records']:,} records in {row['seconds']:.1f} s, "
+        f"{row['records_per_second']:,.0f} records/s."
+    )
 
 
 def _table(rows: Sequence[Row]) -> list[str]:

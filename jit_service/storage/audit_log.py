@@ -15,8 +15,10 @@ from jit_service.storage.audit_block import MAX_RECORDS, Block, Mark, read_marks
 
 _ROW: Final = "seq, hash, payload, count"
 _PIECE: Final = "seq, hash, payload, count, marks"
-_ROWS_AT_ONCE: Final = 256
-_PIECES_AT_ONCE: Final = 8
+# How many are read at once: at first, and at most. Python's driver gives up the interpreter's lock for every row, and
+# waits for it beside busy threads. So whoever wants a page of a tail is not to wait for rows beyond it.
+_ROWS_AT_ONCE: Final = (16, 256)
+_PIECES_AT_ONCE: Final = (1, 8)
 _FIELD: Final = 2**48
 
 
@@ -60,8 +62,9 @@ class AuditLog:
 
     def blocks(self, *, after: int, until: int) -> Iterator[Block]:
         """Yields, in order, the blocks that have records after the one seq and up to the other."""
-        for read, at_once in ((self._pieces, _PIECES_AT_ONCE), (self.rows, _ROWS_AT_ONCE)):
+        for read, (at_once, most) in ((self._pieces, _PIECES_AT_ONCE), (self.rows, _ROWS_AT_ONCE)):
             while after < until and (found := read(after, at_once)):
+                at_once = min(2 * at_once, most)
                 for block in found:
                     if block.first > until:
                         return

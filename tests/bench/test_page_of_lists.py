@@ -35,3 +35,20 @@ def test_a_store_that_could_not_be_filled_says_why():
     rows = [{"part": "lists", "candidate": "audit 10000000 sqlite", "kind": "skipped", "why": "the disk is full"}]
 
     assert "- audit 10000000 sqlite was not measured: the disk is full." in page_of_lists.section(rows)
+
+
+def test_what_a_whole_log_costs_to_read_is_told_below_its_searches():
+    log = {"part": "lists", "candidate": "audit 1000000 sqlite", "size": 1_000_000}
+    verify = log | {"kind": "verify", "records": 1_000_000, "seconds": 2.5, "records_per_second": 400_000.0}
+    rows = [
+        listed(10, p50_ms=1, p99_ms=2),
+        verify,
+        log | {"kind": "export", "void": "status 14"},
+        log | {"kind": "restart", "seconds": 1.5},
+    ]
+
+    shown = page_of_lists.section(rows)
+
+    assert "- audit 1000000 sqlite: verify of 1,000,000 records in 2.5 s, 400,000 records/s." in shown
+    assert "- audit 1000000 sqlite: export failed: status 14." in shown
+    assert "- audit 1000000 sqlite: started again in 1.5 s." in shown
