@@ -366,7 +366,7 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Batch, pytest.MonkeyPatch], None
     (
         "answers without their records",
         Recording.answer,
-        "self._record(payloads, at=view.now)",
+        "self._record(payloads, digests, at=view.now)",
         "pass",
         test_all_are_recorded_before_any_is_answered_in_one_transaction,
     ),
