@@ -123,11 +123,12 @@ def _measure(bench: Bench, recorder: Recorder, store: Store, mode: Mode) -> None
 def _read(recorder: Recorder, store: Store, running: Running) -> None:
     """Verifies the log, as a whole and from a checkpoint, and exports it."""
     since = audit_log.checkpoint(running)
-    for kind, read in (
-        ("verify", lambda: audit_log.verified(running)),
-        ("verify from a checkpoint", lambda: audit_log.verified(running, since)),
-        ("export", lambda: audit_log.exported(running)),
-    ):
+    reads: dict[str, Callable[[], Row]] = {
+        "verify": lambda: audit_log.verified(running),
+        "verify from a checkpoint": lambda: audit_log.verified(running, since),
+        "export": lambda: audit_log.exported(running),
+    }
+    for kind, read in reads.items():
         recorder.row(store.name, 1, kind, {"what": store.what, "size": store.size} | read())
 
 
