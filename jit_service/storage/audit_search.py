@@ -211,7 +211,9 @@ def _is_equality(comparison: Comparison) -> bool:
     """Whether a record that is meant has exactly this value in the field."""
     if comparison.field == "grant" and str(comparison.value).endswith("*"):
         return False
-    return comparison.operator == "=" or (comparison.operator == ":" and comparison.field in ("resources", "actions"))
+    return comparison.operator == "=" or (
+        comparison.operator == ":" and comparison.field in ("resources", "actions", "amr")
+    )
 
 
 def _needles(node: Node | None) -> list[bytes]:

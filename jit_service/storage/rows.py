@@ -14,6 +14,7 @@ from pydantic_core import from_json
 
 from jit_service.domain.audit.beginning import Beginning
 from jit_service.domain.audit.event import Event, EventType, shorten
+from jit_service.domain.authentication import Authentication
 from jit_service.domain.conditions.signal import Signal
 from jit_service.domain.grants.deadlines import escalates_at, warns_at
 from jit_service.domain.grants.delegation import Delegation
@@ -33,7 +34,6 @@ from jit_service.domain.grants.grant import (
 from jit_service.domain.grants.lock import Lock, Target
 from jit_service.domain.language import name
 from jit_service.domain.person import Account
-from jit_service.domain.policies.assurance import Authentication
 from jit_service.domain.policies.policy import Policy, Step
 from jit_service.domain.policies.proposal import Proposal
 from jit_service.domain.tokens.signing_key import SigningKey

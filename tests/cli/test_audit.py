@@ -19,7 +19,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from jit_service.domain.audit.chain import link
 from jit_service.use_cases import audit_archive
 from jit_service.use_cases.keyring import KeyRing
-from jitaccess.cli import audit, exporting, progress
+from jitaccess.cli import audit, exits, exporting, progress
 from jitaccess.jose.archives import Manifest
 from jitaccess.v1 import audit_pb2
 from tests.cli.conftest import Jit
@@ -561,3 +561,56 @@ def test_a_directory_of_checkpoints_is_held_against_the_log_one_by_one(
 
     assert (ran.code, str(older) in ran.out) == (code, code == 1)
     assert service.sent("ListAuditEvents")[-1].filter == "seq = 4"
+
+
+APPROVED = audit_pb2.AuditEvent(
+    name="auditEvents/7",
+    seq=7,
+    event_type=audit_pb2.AuditEvent.GRANT_APPROVED,
+    principal="user:bob@example.com",
+    grant="grants/g1",
+    policy="policies/p1",
+    policy_revision=3,
+    method="/jitaccess.v1.GrantService/ApproveGrant",
+    acr="phr",
+    amr=["hwk", "mfa"],
+    auth_time=Timestamp(seconds=1772452800),
+)
+REQUESTED = audit_pb2.AuditEvent(name="auditEvents/6", seq=6, event_type=audit_pb2.AuditEvent.GRANT_REQUESTED)
+
+
+def test_a_list_says_how_whoever_decided_had_logged_in(jit: Jit, service: Service) -> None:
+    service.will_answer("ListAuditEvents", audit_pb2.ListAuditEventsResponse(audit_events=[APPROVED, REQUESTED]))
+
+    header, approved, requested = jit("audit", "ls").out.splitlines()
+
+    assert header.endswith("LOG-IN")
+    assert "acr phr, amr hwk mfa, at 2026-03-02 " in approved
+    assert "acr" not in requested
+
+
+def test_a_list_without_decisions_has_no_column_for_it(jit: Jit, service: Service) -> None:
+    service.will_answer("ListAuditEvents", audit_pb2.ListAuditEventsResponse(audit_events=[REQUESTED]))
+
+    assert "LOG-IN" not in jit("audit", "ls").out
+
+
+def test_one_event_is_shown_with_all_that_its_record_says(jit: Jit, service: Service) -> None:
+    service.will_answer("ListAuditEvents", audit_pb2.ListAuditEventsResponse(audit_events=[APPROVED]))
+
+    said = jit("audit", "show", "7").out
+
+    assert service.sent("ListAuditEvents")[-1].filter == "seq = 7"
+    for line in ("what GRANT_APPROVED", "principal user:bob@example.com", "policy policies/p1, revision 3"):
+        assert line in [" ".join(each.split()) for each in said.splitlines()]
+    assert "acr phr, amr hwk mfa, at 2026-03-02 " in said
+    assert "/jitaccess.v1.GrantService/ApproveGrant" in said
+
+
+@pytest.mark.parametrize(("pruned", "why"), [(0, "the log has no event 7"), (9, "events 1 to 9 were pruned")])
+def test_an_event_that_is_not_there_is_not_found(jit: Jit, service: Service, pruned: int, why: str) -> None:
+    service.will_answer("ListAuditEvents", audit_pb2.ListAuditEventsResponse(pruned_seq=pruned))
+
+    ran = jit("audit", "show", "7")
+
+    assert (ran.code, why in ran.err) == (exits.NOT_FOUND, True)

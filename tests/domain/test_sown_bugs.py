@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from jit_service.domain import notification, routing
+from jit_service.domain import authentication, notification, routing
 from jit_service.domain.audit import audit_filter, chain, refusal
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks import cases, decision, http_request, policy_set, search, what_if
@@ -49,7 +49,7 @@ from jit_service.domain.policies import assurance as asked_log_in
 from jit_service.domain.policies import diff, policy, proposal
 from jit_service.domain.policies.policy import Policy, PrincipalSet
 from jit_service.domain.tokens import signing_key, token
-from tests.domain import test_notification, test_person, test_routing
+from tests.domain import test_authentication, test_notification, test_person, test_routing
 from tests.domain.audit import test_audit_filter, test_chain, test_refusal
 from tests.domain.checks import test_cases, test_decision, test_http_request, test_policy_set, test_search
 from tests.domain.conditions import test_condition, test_conditional, test_left_out, test_signal
@@ -1269,10 +1269,10 @@ TWINS = [
     ),
     Twin(
         "a log-in of the future that is fresh for as long",
-        asked_log_in._instant,
+        authentication._instant,
         "if at <= now + SKEW else None",
         "",
-        test_asked_log_in.test_an_auth_time_may_be_as_far_ahead_as_clocks_may_differ,
+        test_authentication.test_an_auth_time_may_be_as_far_ahead_as_clocks_may_differ,
     ),
     Twin(
         "a warning that comes again with each use",

@@ -70,7 +70,8 @@ events = st.builds(
     subject_source_ip=words,
 )
 _SIGNS = {Kind.LIST: [":"], Kind.ENUM: ["=", "!="], Kind.NAME: ["=", "!="]}
-_JUDGED = sorted(set(AUDIT_FIELDS) - {"covers", "covers_action", "decision_id"})
+# The others are no values of which a piece has digests, and have tests of their own.
+_JUDGED = sorted(set(AUDIT_FIELDS) - {"covers", "covers_action", "decision_id", "acr", "amr"})
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
@@ -223,6 +224,26 @@ def test_a_search_finds_the_same_records_however_they_are_stored(log: Log, monke
     assert audit.verify(log.store).problem == ""
 
 
+@pytest.mark.parametrize(
+    ("asked", "seqs"),
+    [
+        (Comparison("acr", "", "=", "phr"), [1, 3]),
+        (Comparison("amr", "", ":", "mfa"), [1, 4]),
+        (Not(Comparison("amr", "", ":", "mfa")), [2, 3, 5]),
+        (And((Comparison("amr", "", ":", "mfa"), Comparison("acr", "", "!=", "phr"))), [4]),
+    ],
+)
+@pytest.mark.parametrize("merged", [False, True])
+def test_decisions_are_found_by_how_whoever_made_them_had_logged_in(
+    log: Log, asked: Node, seqs: list[int], merged: bool
+) -> None:
+    log_ins: list[dict[str, Any]] = [{"acr": "phr", "amr": ("hwk", "mfa")}, {}, {"acr": "phr"}, {"amr": ("mfa",)}, {}]
+    log.put([refused(number, **shown) for number, shown in enumerate(log_ins)], together=not merged)
+    assert not merged or log.merge() == len(log_ins)
+
+    assert [found.seq for found in log.search(asked, backwards=False, limit=9)] == seqs
+
+
 @pytest.mark.parametrize("operand", [("seq", 2, 9), ("event_time", NOON + 1 * TICK, NOON + 2 * TICK)])
 def test_what_one_alternative_excludes_another_may_mean(
     log: Log, operand: tuple[str, Any, Any], monkeypatch: pytest.MonkeyPatch
@@ -246,6 +267,16 @@ def test_a_record_has_the_same_hash_in_a_row_a_block_and_a_piece(log: Log) -> No
             assert [snapshot.record_hash(seq) for seq in range(1, 10)] == wanted
             assert snapshot.record_hash(10) is None
         log.merge()
+
+
+def test_a_record_of_before_a_field_was_added_is_read_and_verified_as_it_was_written(log: Log) -> None:
+    payload = b'{"type":"GRANT_APPROVED","at":"2026-03-02T12:00:00Z","principal":"user:bob","grant":"grants/g1"}'
+
+    log.store.append([payload], at=NOON)
+
+    (found,) = log.search(Comparison("acr", "", "=", ""), backwards=True, limit=9)
+    assert (found.hash, payload_of(found.event)) == (link(GENESIS, 1, payload), payload)
+    assert audit.verify(log.store).problem == ""
 
 
 def test_merging_again_changes_nothing(merged_log: Log) -> None:

@@ -6,8 +6,9 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from jitaccess.v1.audit_pb2 import AuditEvent
 from jitaccess.v1.grant_pb2 import Grant
-from tests.world import GRANTS, POLICIES, Person, Story
+from tests.world import AUDIT, GRANTS, POLICIES, Person, Story
 
 ASKED = {"acr": ["phrh", "phr"], "amr": ["mfa"], "maxAge": "300s"}
 
@@ -56,6 +57,37 @@ def test_a_token_without_the_claims_does_not_suffice(story: Story) -> None:
     refused = story.call(story.bob, GRANTS + "ApproveGrant", {"name": story.asks().name})
 
     assert refused.reason == "REVIEW_ASSURANCE_REQUIRED"
+
+
+def test_an_auditor_reads_by_what_log_in_each_decision_was_made(story: Story) -> None:
+    story.create_policy(reviewAssurance=ASKED)
+    grant = story.asks()
+    now = int(story.world.clock().timestamp())
+    story.call(logged_in(story.bob, story, acr="pwd", amr=["pwd"]), GRANTS + "ApproveGrant", {"name": grant.name})
+    story.approves(logged_in(story.bob, story), grant)
+
+    def records(filter_: str) -> list[tuple[str, str, list[str], int]]:
+        asked = {"filter": f'grant = "{grant.name}" AND {filter_}', "order_by": "seq"}
+        found = story.must(story.auditor, AUDIT + "ListAuditEvents", asked).audit_events
+        named = [AuditEvent.EventType.Name(each.event_type) for each in found]
+        return [(name, e.acr, list(e.amr), e.auth_time.seconds) for name, e in zip(named, found, strict=True)]
+
+    refused, approved = ("CALL_REFUSED", "pwd", ["pwd"], now), ("GRANT_APPROVED", "phr", ["hwk", "mfa"], now)
+    assert records('acr != ""') == [refused, approved]
+    assert records('amr:"mfa"') == [approved]
+    assert records('NOT amr:"mfa" AND event_type = CALL_REFUSED') == [refused]
+    assert story.must(story.auditor, AUDIT + "VerifyAuditLog", {}).valid
+
+
+def test_a_decision_under_a_policy_that_asks_for_nothing_is_recorded_so_too(story: Story) -> None:
+    story.create_policy()
+    grant = story.asks()
+
+    story.must(logged_in(story.bob, story), GRANTS + "DenyGrant", {"name": grant.name, "comment": "no"})
+
+    asked = {"filter": f'grant = "{grant.name}" AND event_type = GRANT_DENIED'}
+    (record,) = story.must(story.auditor, AUDIT + "ListAuditEvents", asked).audit_events
+    assert (record.acr, list(record.amr)) == ("phr", ["hwk", "mfa"])
 
 
 def test_a_rule_that_asks_for_nothing_is_refused(story: Story) -> None:

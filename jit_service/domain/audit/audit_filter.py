@@ -41,6 +41,8 @@ AUDIT_FIELDS: Final[Mapping[str, FieldSpec]] = {
     "trace_id": _TEXT,
     "request_id": _TEXT,
     "decision_id": _TEXT,
+    "acr": _TEXT,
+    "amr": _LIST,
 }
 AUDIT_ORDER: Final = ("seq",)
 _VALUES: Final[Mapping[str, Callable[[Event], Any]]] = {
@@ -62,6 +64,8 @@ _VALUES: Final[Mapping[str, Callable[[Event], Any]]] = {
     "trace_id": lambda event: event.origin.trace_id,
     "request_id": lambda event: event.origin.request_id,
     "decision_id": lambda event: event.decision_id,
+    "acr": lambda event: event.acr,
+    "amr": lambda event: event.amr,
 }
 
 

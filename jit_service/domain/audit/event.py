@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-from jit_service.domain.caller import Origin
+from jit_service.domain.authentication import authentication
+from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.frozen import replace
 from jit_service.domain.language.name import SERVICE
 
@@ -93,6 +94,8 @@ class Event:
     `omitted_count` is how many values were left out, since the record would have been too long.
     `states` are the seals of the rows that the act changed, by the names of what they stand for; empty: it is gone.
     `subject_source_ip` is what conditions saw of a check as the subject's address; the caller's is in `origin`.
+    `acr`, `amr` and `logged_in_at` are what the token of whoever decided said of its log-in, in the record of a
+    decision, and of one that was refused for that.
     """
 
     type: EventType
@@ -125,6 +128,9 @@ class Event:
     subject_source_ip: str = ""
     context_of: str = ""
     omitted_count: int = 0
+    acr: str = ""
+    amr: tuple[str, ...] = ()
+    logged_in_at: datetime | None = None
     states: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -138,11 +144,20 @@ def group_fields(groups: frozenset[str] | None) -> dict[str, Any]:
     return {"groups": tuple(sorted(groups or ())), "groups_left_out": groups is None}
 
 
+def log_in_fields(by: Caller, *, now: datetime) -> dict[str, Any]:
+    """Returns what the record of a decision says of how its caller had logged in, whatever the policy asks.
+
+    Who audits decisions wants to know it of those that came before the policy asked, too.
+    """
+    shown = authentication(by.claims, now=now)
+    return {"acr": shown.acr, "amr": shown.amr, "logged_in_at": shown.at}
+
+
 def shorten(event: Event, fits: Callable[[Event], bool]) -> Event:
     """Returns the event with as little left out as makes it fit, and how much that is (invariant I33).
 
     First what the caller asserted, then its groups, then the ends of the lists of resources and actions, then the end
-    of the message.
+    of the message, then the methods of the log-in.
     """
     for leave_out in (_without_context, _without_groups):
         if fits(event):
@@ -152,7 +167,8 @@ def shorten(event: Event, fits: Callable[[Event], bool]) -> Event:
         event = _with_half(event)
     if fits(event):
         return event
-    return replace(event, message=event.message[:_LEAST], omitted_count=event.omitted_count + 1)
+    event = replace(event, message=event.message[:_LEAST], omitted_count=event.omitted_count + 1)
+    return event if fits(event) else replace(event, amr=(), omitted_count=event.omitted_count + len(event.amr))
 
 
 def _without_context(event: Event) -> Event:
@@ -180,4 +196,4 @@ class RecordedEvent:
     event: Event
 
 
-__all__ = ["SERVICE", "Event", "EventType", "RecordedEvent", "group_fields"]
+__all__ = ["SERVICE", "Event", "EventType", "RecordedEvent", "group_fields", "log_in_fields"]

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from jit_service.domain.audit.event import Event, EventType, group_fields
+from jit_service.domain.audit.event import Event, EventType, group_fields, log_in_fields
 from jit_service.domain.caller import Caller, Origin
-from jit_service.domain.errors import JitError
+from jit_service.domain.errors import JitError, ReviewAssuranceRequired
 from jit_service.domain.language.name import harmless
 
 MAX_RECORDED = 100
@@ -47,6 +47,7 @@ def refusal_event(by: Caller, error: JitError, about: About, *, at: datetime) ->
         **(group_fields(by.groups) if about.resources else {}),
         context=about.context,
         lock=error.metadata.get("lock", ""),
+        **(log_in_fields(by, now=at) if isinstance(error, ReviewAssuranceRequired) else {}),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from jit_service.domain.audit.event import SERVICE, Event, EventType, group_fields
+from jit_service.domain.audit.event import SERVICE, Event, EventType, group_fields, log_in_fields
 from jit_service.domain.caller import LEFT_OUT, READS_GRANTS, Caller, Right, Role
 from jit_service.domain.conditions.condition import Verdict
 from jit_service.domain.conditions.signal import NO_SIGNALS, Signals
@@ -185,7 +185,7 @@ def deny(
         denied = end(denied, GrantState.DENIED, by=by, comment=comment, now=now)
     type_ = EventType.EXTENSION_DENIED if grant.extension is not None else EventType.GRANT_DENIED
     recorded = _event_by(policy, type_, denied, by=by, now=now, message=comment)
-    return denied, replace(recorded, delegation=review.delegation)
+    return denied, replace(recorded, delegation=review.delegation, **log_in_fields(by, now=now))
 
 
 def counter(
@@ -222,6 +222,7 @@ def counter(
         actions=terms.actions,
         duration=terms.duration,
         delegation=offer.delegation,
+        **log_in_fields(by, now=now),
     )
 
 
@@ -471,7 +472,7 @@ def _conclude(
         reviewed = start(reviewed, now) if reviewed.extension is None else lengthen(reviewed, policy, now=now)
     type_ = EventType.GRANT_APPROVED if reviewed.extension is None else EventType.EXTENSION_APPROVED
     recorded = _event_by(policy, type_, reviewed, by=by, now=now, message=comment)
-    return reviewed, replace(recorded, delegation=review.delegation)
+    return reviewed, replace(recorded, delegation=review.delegation, **log_in_fields(by, now=now))
 
 
 def _event_by(policy: Policy, type_: EventType, grant: Grant, *, by: Caller, now: datetime, message: str) -> Event:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from jit_service.domain.audit.event import SERVICE, Event, EventType
+from jit_service.domain.audit.event import SERVICE, Event, EventType, log_in_fields
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import (
     AlreadyReviewed,
@@ -51,7 +51,7 @@ def complete_review(
     reviewed = replace(grant, emergency=replace(grant.emergency, review=review))
     completed = event(EventType.REVIEW_COMPLETED, reviewed, by=by, now=now, message=comment)
     # The record of the grant's end already says how long it was held.
-    return reviewed, replace(completed, held=None)
+    return reviewed, replace(completed, held=None, **log_in_fields(by, now=now))
 
 
 def demand_no_debt(subject: str, owed: Sequence[Grant], *, most: int, now: datetime) -> None:

@@ -13,11 +13,11 @@ from enum import StrEnum
 from typing import Any
 
 from jit_service.domain.audit.event import SERVICE, Event, EventType
+from jit_service.domain.authentication import Authentication
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import NotYours, WrongState
 from jit_service.domain.frozen import replace
 from jit_service.domain.person import Account, Person
-from jit_service.domain.policies.assurance import Authentication
 from jit_service.domain.policies.policy import Step
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from jit_service.domain.authentication import Authentication, authentication
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import ReviewAssuranceRequired
 from jit_service.domain.grants.grant import Grant, Review, ReviewDecision
-from jit_service.domain.policies.assurance import Authentication, authentication
 from jit_service.domain.policies.policy import Policy
 
 

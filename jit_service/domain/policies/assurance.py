@@ -1,44 +1,23 @@
-"""How strongly and how lately reviewers must have authenticated, and what their tokens say of that.
+"""How strongly and how lately reviewers must have authenticated, by what their tokens say of that.
 
-Read are three claims, `acr`, `amr` and `auth_time` (OpenID Connect Core, 2; access tokens have them by RFC 9068,
-2.2.1), under these names and at the top of the token only. A client whose user is refused asks the provider for a
-step-up by them (RFC 9470).
+A client whose user is refused asks the provider for a step-up by the same claims (RFC 9470).
 """
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from datetime import timedelta
+from typing import Final
 
+from jit_service.domain.authentication import Authentication, is_value
 from jit_service.domain.errors import InvalidField
 from jit_service.domain.language.faults import Faults
 
 MAX_VALUES: Final = 20
-"""How many values a rule may name, and how many of `amr` are read of a token."""
+"""How many values a rule may name."""
 MAX_AGE: Final = timedelta(days=30)
-SKEW: Final = timedelta(seconds=60)
-"""By how much the clock of the provider may be ahead, as for the other instants of its tokens."""
 _SECOND: Final = timedelta(seconds=1)
-# Values are sent to the provider in one parameter, separated by spaces.
-_VALUE: Final = re.compile(r"[\x21-\x7e]{1,256}")
-_LAST_SECOND: Final = 253_402_300_799
-
-
-@dataclass(frozen=True, kw_only=True)
-class Authentication:
-    """What a token says of how its holder authenticated. Empty and None: it does not say, or not so that it counts.
-
-    `age` is how long before the decision that was, at `at`; a provider whose clock is a little ahead makes it zero.
-    """
-
-    acr: str = ""
-    amr: tuple[str, ...] = ()
-    age: timedelta | None = None
-    at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,24 +60,6 @@ class ReviewAssurance:
         return {name: value for name, value in asked.items() if value}
 
 
-def authentication(claims: Mapping[str, Any], *, now: datetime) -> Authentication:
-    """Returns what the claims of a token say of how its holder authenticated.
-
-    A claim of another form counts as absent: an `acr` or a value of `amr` that is not 1 to 256 printable ASCII
-    characters without space, more than 20 values of `amr`, an `auth_time` that is no number of seconds or lies more
-    than 60 s ahead.
-    """
-    acr, amr = claims.get("acr"), claims.get("amr")
-    is_list = isinstance(amr, list | tuple) and len(amr) <= MAX_VALUES and all(map(_is_value, amr))
-    at = _instant(claims.get("auth_time"), now)
-    return Authentication(
-        acr=acr if isinstance(acr, str) and _is_value(acr) else "",
-        amr=tuple(amr or ()) if is_list else (),
-        age=None if at is None else max(now - at, timedelta()),
-        at=at,
-    )
-
-
 def normalize_assurance(rule: ReviewAssurance | None) -> ReviewAssurance | None:
     """Returns the rule with each value once. Raises InvalidField with every fault."""
     if rule is None:
@@ -120,24 +81,11 @@ def _normalize_values(values: Sequence[str], field: str) -> tuple[str, ...]:
         raise InvalidField(field, f"has {len(values)} entries; at most {MAX_VALUES} are allowed")
     faults = Faults()
     for index, value in enumerate(values):
-        if not _is_value(value):
+        if not is_value(value):
             fault = f"is {value!a}; 1 to 256 printable ASCII characters without space are allowed"
             faults.add(InvalidField(f"{field}[{index}]", fault))
     faults.demand_none()
     return tuple(dict.fromkeys(values))
-
-
-def _is_value(value: object) -> bool:
-    return isinstance(value, str) and _VALUE.fullmatch(value) is not None
-
-
-def _instant(auth_time: object, now: datetime) -> datetime | None:
-    if isinstance(auth_time, bool) or not isinstance(auth_time, int | float):
-        return None
-    if not (math.isfinite(auth_time) and 0 <= auth_time <= _LAST_SECOND):
-        return None
-    at = datetime.fromtimestamp(auth_time, UTC)
-    return at if at <= now + SKEW else None
 
 
 def _seconds(span: timedelta) -> int:

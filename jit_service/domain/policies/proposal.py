@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from jit_service.domain.audit.event import SERVICE, Event, EventType
+from jit_service.domain.audit.event import SERVICE, Event, EventType, log_in_fields
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import SelfApproval, StalePlan, WrongState
 from jit_service.domain.language import name
@@ -137,7 +137,8 @@ def _decide(
 ) -> tuple[Proposal, Event]:
     verdict = Verdict(state=state, by=by.principal, at=now, comment=name.free_text(comment, "comment"))
     decided = replace(proposal, verdict=verdict)
-    return decided, _event(type_, decided, by=by, now=now, message=verdict.comment)
+    recorded = _event(type_, decided, by=by, now=now, message=verdict.comment)
+    return decided, replace(recorded, **log_in_fields(by, now=now))
 
 
 def _event(type_: EventType, proposal: Proposal, *, by: Caller, now: datetime, message: str) -> Event:

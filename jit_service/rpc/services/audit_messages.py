@@ -18,6 +18,7 @@ _EVENT = Encoder(
         "event_type": "type",
         "event_time": "at",
         "held_duration": "held",
+        "auth_time": "logged_in_at",
         "token_id": lambda event: event.token_id or event.origin.token_id,
     },
     within=("origin",),

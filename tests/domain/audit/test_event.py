@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
-from jit_service.domain.audit.event import Event, EventType, group_fields, shorten
-from tests.domain.factories import ALICE, NOON
+from jit_service.domain.audit.event import Event, EventType, group_fields, log_in_fields, shorten
+from tests.domain.factories import ALICE, NOON, bob
 
 EVENT = Event(
     type=EventType.CALL_REFUSED,
@@ -18,27 +19,29 @@ EVENT = Event(
     groups=("g1", "g2"),
     context={"one": 1, "two": 2, "three": 3},
     message="m" * 300,
+    amr=("hwk", "mfa"),
 )
 
 
 def told(event: Event) -> tuple[object, ...]:
     """Returns what is left of each part that may be left out, and how much was."""
-    parts = (event.context, event.groups, event.resources, event.actions, event.message)
+    parts = (event.context, event.groups, event.resources, event.actions, event.message, event.amr)
     return (*(len(part) for part in parts), event.omitted_count)
 
 
 @pytest.mark.parametrize(
     ("fits", "left"),
     [
-        (lambda _: True, (3, 2, 5, 3, 300, 0)),
-        (lambda event: not event.context, (0, 2, 5, 3, 300, 3)),
-        (lambda event: not event.groups, (0, 0, 5, 3, 300, 5)),
-        (lambda event: len(event.resources) <= 3, (0, 0, 3, 2, 300, 8)),
-        (lambda event: len(event.resources) <= 2, (0, 0, 2, 1, 300, 10)),
-        (lambda event: len(event.resources) <= 1, (0, 0, 1, 1, 300, 11)),
-        (lambda event: len(event.actions) <= 1, (0, 0, 2, 1, 300, 10)),
-        (lambda event: len(event.message) < 300, (0, 0, 1, 1, 256, 12)),
-        (lambda _: False, (0, 0, 1, 1, 256, 12)),
+        (lambda _: True, (3, 2, 5, 3, 300, 2, 0)),
+        (lambda event: not event.context, (0, 2, 5, 3, 300, 2, 3)),
+        (lambda event: not event.groups, (0, 0, 5, 3, 300, 2, 5)),
+        (lambda event: len(event.resources) <= 3, (0, 0, 3, 2, 300, 2, 8)),
+        (lambda event: len(event.resources) <= 2, (0, 0, 2, 1, 300, 2, 10)),
+        (lambda event: len(event.resources) <= 1, (0, 0, 1, 1, 300, 2, 11)),
+        (lambda event: len(event.actions) <= 1, (0, 0, 2, 1, 300, 2, 10)),
+        (lambda event: len(event.message) < 300, (0, 0, 1, 1, 256, 2, 12)),
+        (lambda event: not event.amr, (0, 0, 1, 1, 256, 0, 14)),
+        (lambda _: False, (0, 0, 1, 1, 256, 0, 14)),
     ],
     ids=[
         "all of it",
@@ -49,6 +52,7 @@ def told(event: Event) -> tuple[object, ...]:
         "one",
         "one action",
         "message",
+        "methods of the log-in",
         "never",
     ],
 )
@@ -73,3 +77,14 @@ def test_groups_are_told_in_order_and_unknown_ones_as_left_out() -> None:
     assert group_fields(frozenset({"b", "a"})) == {"groups": ("a", "b"), "groups_left_out": False}
     assert group_fields(frozenset()) == {"groups": (), "groups_left_out": False}
     assert group_fields(None) == {"groups": (), "groups_left_out": True}
+
+
+def test_a_decision_is_recorded_with_how_whoever_made_it_had_logged_in() -> None:
+    claims = {"acr": "phr", "amr": ["hwk", "mfa"], "auth_time": NOON.timestamp() - 60}
+
+    assert log_in_fields(bob()._replace(claims=claims), now=NOON) == {
+        "acr": "phr",
+        "amr": ("hwk", "mfa"),
+        "logged_in_at": NOON - timedelta(minutes=1),
+    }
+    assert log_in_fields(bob(), now=NOON) == {"acr": "", "amr": (), "logged_in_at": None}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jit_service.domain.audit.event import EventType
 from jit_service.domain.audit.refusal import About, refusal_event, unauthenticated_event
 from jit_service.domain.caller import Origin
-from jit_service.domain.errors import Locked, NotEligible, WrongState
+from jit_service.domain.errors import Locked, NotEligible, ReviewAssuranceRequired, WrongState
 from tests.domain.factories import ALICE, HOUR, NOON, alice
 
 ERROR = WrongState("grants/g7 is REVOKED, not PENDING", grant="grants/g7")
@@ -109,3 +109,13 @@ def test_a_single_call_of_nobody_is_no_repetition() -> None:
     ]
 
     assert counts == [0, 2]
+
+
+def test_a_decision_that_a_log_in_did_not_suffice_for_is_recorded_with_that_log_in() -> None:
+    by = alice()._replace(claims={"acr": "pwd", "amr": ["pwd"], "auth_time": NOON.timestamp()})
+
+    weak = refusal_event(by, ReviewAssuranceRequired("too weak"), About(grant="grants/g7"), at=NOON)
+    other = refusal_event(by, ERROR, About(grant="grants/g7"), at=NOON)
+
+    assert (weak.acr, weak.amr, weak.logged_in_at) == ("pwd", ("pwd",), NOON)
+    assert (other.acr, other.amr, other.logged_in_at) == ("", (), None)

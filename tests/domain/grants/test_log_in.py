@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from jit_service.domain.audit.event import Event
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import NotApprover, ReviewAssuranceRequired
 from jit_service.domain.grants import approval, break_glass, quorum, reviewing
@@ -22,6 +23,7 @@ from tests.domain.factories import (
     NOON,
     accepted,
     admin,
+    alice,
     approve,
     bob,
     countered,
@@ -175,3 +177,52 @@ def test_terms_that_the_policy_does_not_give_are_told_before_a_log_in_is_asked_f
 
     with pytest.raises(Exception, match="can no longer pass"):
         reviewing.approve(pending(UNDER), by=bob(), **rules)
+
+
+def shown(event: Event) -> tuple[object, ...]:
+    return event.acr, event.amr, event.logged_in_at
+
+
+SHOWN = ("phr", (), NOON)
+
+
+@pytest.mark.parametrize("under", [UNDER, policy()], ids=["asked for", "not asked for"])
+def test_the_record_of_each_decision_says_how_whoever_decided_had_logged_in(under: Policy) -> None:
+    by, waiting = strong(bob()), pending(under)
+    rule: dict[str, Any] = {"policy": under, "by": by, "now": NOON}
+
+    approved = approval.approve(waiting, comment="yes", **rule)[1]
+    denied = approval.deny(waiting, comment="no", **rule)[1]
+    countered = approval.counter(waiting, Edits(duration=HOUR / 2), comment="less", **rule)[1]
+
+    assert shown(approved) == shown(denied) == shown(countered) == SHOWN
+
+
+def test_the_record_of_a_decision_on_more_time_says_it_too() -> None:
+    under = extending()
+    asked = extension(approve(pending(under), under=under), under=under)
+    rule: dict[str, Any] = {"policy": under, "by": strong(bob()), "now": NOON, "comment": ""}
+
+    given, denied = approval.approve(asked, **rule)[1], approval.deny(asked, **rule)[1]
+
+    assert shown(given) == shown(denied) == SHOWN
+
+
+def test_the_record_of_an_offer_that_is_taken_says_nothing_of_the_requesters_log_in() -> None:
+    offered = approval.counter(
+        pending(), Edits(duration=HOUR / 2), policy=policy(), by=strong(bob()), comment="", now=NOON
+    )[0]
+
+    taken = approval.accept(offered, policy=policy(), by=strong(alice()), comment="", now=NOON)[1]
+
+    assert shown(taken) == ("", (), None)
+
+
+def test_the_record_of_the_review_of_an_emergency_says_it_too() -> None:
+    rule = BreakGlassRule(eligible=PrincipalSet(groups=("engineering",)), max_duration=HOUR, review_within=HOUR)
+    under = policy(break_glass=rule)
+    used = pending(under, break_glass=True, duration=HOUR, justification=Justification(text="fire"))
+
+    assert (
+        shown(break_glass.complete_review(used, policy=under, by=strong(bob()), comment="seen", now=NOON)[1]) == SHOWN
+    )

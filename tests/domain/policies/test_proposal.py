@@ -170,6 +170,16 @@ def test_each_step_of_a_proposal_leaves_its_event() -> None:
     }
 
 
+def test_the_event_of_a_verdict_says_how_whoever_gave_it_had_logged_in() -> None:
+    by = root()._replace(claims={"acr": "phr", "amr": ["mfa"], "auth_time": NOON.timestamp()})
+
+    approved = proposal.approve(waiting(), current={STORED.name: STORED}, by=by, comment="", now=LATER)[1]
+    rejected = proposal.reject(waiting(), by=by, comment="", now=LATER)[1]
+
+    shown = [(told.acr, told.amr, told.logged_in_at) for told in (approved, rejected)]
+    assert shown == [("phr", ("mfa",), NOON)] * 2
+
+
 def test_the_event_of_several_changes_names_no_single_policy() -> None:
     made = waiting(policy(priority=7), policy(name="policies/new"))
 

@@ -50,6 +50,9 @@ more = {
     "duration": st.sampled_from([None, timedelta(hours=1)]),
     "repeat_count": st.sampled_from([0, 7]),
     "signal": st.sampled_from(["", "signals/s"]),
+    "acr": st.sampled_from(["", "phr"]),
+    "amr": st.sampled_from([(), ("hwk", "mfa")]),
+    "logged_in_at": st.sampled_from([None, NOON, NOON + TICK]),
 }
 events = st.one_of(events_with(plain), events_with(escaped), events_with(odd), events_with(plain, **more))
 
@@ -94,6 +97,7 @@ def test_a_check_without_a_context_is_plain() -> None:
         {"message": "\x7f"},
         {"duration": timedelta(1)},
         {"signal": "s"},
+        {"acr": "phr"},
     ],
     ids=lambda more: next(iter(more)),
 )

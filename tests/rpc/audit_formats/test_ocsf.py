@@ -166,6 +166,12 @@ def test_what_has_no_attribute_is_not_lost() -> None:
     }
 
 
+def test_how_a_reviewer_had_logged_in_is_not_lost() -> None:
+    said = told(EventType.GRANT_APPROVED, acr="phr", amr=("hwk", "mfa"), logged_in_at=NOON)["unmapped"]
+
+    assert (said["acr"], said["amr"], said["authTime"]) == ("phr", ["hwk", "mfa"], "2026-03-02T12:00:00Z")
+
+
 @pytest.mark.parametrize(("decision", "action", "disposition"), [("ALLOWED", 1, 1), ("DENIED", 2, 2)])
 def test_a_check_has_succeeded_whatever_it_says(decision: str, action: int, disposition: int) -> None:
     said = told(EventType.ACCESS_CHECKED, decision=decision, reason="NO_GRANT")

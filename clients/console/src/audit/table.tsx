@@ -1,6 +1,7 @@
 import { type AuditEvent, AuditEvent_EventType as Type } from "contract/jitaccess/v1/audit_pb";
 
 import { useNow } from "../hooks";
+import { LogIn } from "../parts/login";
 import { Empty } from "../parts/notice";
 import { When } from "../parts/time";
 import { Link } from "../router";
@@ -24,7 +25,7 @@ export function AuditTable({ events }: { readonly events: readonly AuditEvent[] 
               <td>{`${event.seq}`}</td>
               <td><When at={instant(event.eventTime)} now={now} /></td>
               <td>{sentence(Type[event.eventType])}{event.grant ? <div><Link to={`/${event.grant}`}>{last(event.grant)}</Link></div> : null}</td>
-              <td>{open(person(event.principal))}{event.subject && event.subject !== event.principal ? <div class="soft">about {open(person(event.subject))}</div> : null}</td>
+              <td>{open(person(event.principal))}{event.subject && event.subject !== event.principal ? <div class="soft">about {open(person(event.subject))}</div> : null}<LogIn of={event} now={now} /></td>
               <td><code>{open(event.actions.join(", "))}</code> <code>{open(event.resources.join(", "))}</code>{event.message ? <p class="said">{open(event.message)}</p> : null}</td>
               <td>{event.decision} {event.reason}</td>
             </tr>

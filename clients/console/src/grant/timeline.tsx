@@ -1,6 +1,7 @@
 /** What happened to a grant, as a picture and as a list; the numbers in the picture are those of the list. */
 import { type Grant, Grant_State as State, Review_Decision as Decision } from "contract/jitaccess/v1/grant_pb";
 
+import { LogIn, type SaidOfLogIn } from "../parts/login";
 import { When } from "../parts/time";
 import { open, person, sentence } from "../words/text";
 import { instant, moment, span, spell } from "../words/time";
@@ -13,9 +14,7 @@ export interface Happening {
   readonly said: string;
   readonly tone: "plain" | "good" | "bad";
   readonly terms?: NonNullable<Grant["requested"]>;
-  /** How whoever decided had logged in, and when, where the policy asked. */
-  readonly logIn?: readonly string[];
-  readonly loggedInAt?: number | undefined;
+  readonly logIn?: SaidOfLogIn;
 }
 
 const ENDED = new Set([State.DENIED, State.WITHDRAWN, State.REVOKED, State.RELEASED]);
@@ -31,8 +30,7 @@ export function happenings(grant: Grant): Happening[] {
       said: review.comment,
       tone: review.decision === Decision.APPROVED ? ("good" as const) : ("bad" as const),
       ...(review.terms ? { terms: review.terms } : {}),
-      logIn: [review.acr, ...review.amr].filter((each) => each !== ""),
-      loggedInAt: instant(review.authTime),
+      logIn: review,
     })),
     { at: instant(grant.counterOffer?.createTime), what: "Other terms offered", by: grant.counterOffer?.reviewer ?? "", said: grant.counterOffer?.comment ?? "", tone: "plain" },
     { at: instant(grant.extension?.createTime), what: `Asked for ${spell(span(grant.extension?.duration))} more`, by: grant.extension?.requester ?? "", said: grant.extension?.justification?.text ?? "", tone: "plain" },
@@ -61,7 +59,7 @@ export function Timeline({ grant, now }: { readonly grant: Grant; readonly now: 
             <div>
               <strong>{each.what}</strong> <When at={each.at} now={now} />
               {each.by ? <div class="soft">by {open(person(each.by))}</div> : null}
-              {each.logIn?.length || each.loggedInAt ? <div class="soft">logged in <When at={each.loggedInAt} now={now} /> {each.logIn?.map((one) => <code key={one}>{open(one)} </code>)}</div> : null}
+              {each.logIn ? <LogIn of={each.logIn} now={now} /> : null}
               {each.terms ? <div>gave <Terms terms={each.terms} now={now} /></div> : null}
               {each.said ? <p class="said">{open(each.said)}</p> : null}
             </div>

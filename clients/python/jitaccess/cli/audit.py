@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -50,9 +51,21 @@ Archive = Annotated[
     typer.Option(metavar="DIR", help="Where pruned records were archived: verified with the log, as one chain."),
 ]
 OnlyNew = Annotated[bool, typer.Option("--only-new", help="Recompute only what came after the checkpoint.")]
-_COLUMNS = ("SEQ", "TIME", "EVENT", "PRINCIPAL", "SUBJECT", "ACTIONS", "RESOURCES", "DECISION", "REASON", "GRANT")
+_COLUMNS = (
+    "SEQ",
+    "TIME",
+    "EVENT",
+    "PRINCIPAL",
+    "SUBJECT",
+    "ACTIONS",
+    "RESOURCES",
+    "DECISION",
+    "REASON",
+    "GRANT",
+    "LOG-IN",
+)
 # Of lines that come one by one.
-_WIDTHS = (7, 12, 16, 24, 24, 10, 24, 9, 14, 0)
+_WIDTHS = (7, 12, 16, 24, 24, 10, 24, 9, 14, 26, 0)
 
 
 def ls(session: Session, filter: Filter = "", limit: Limit = DEFAULT_LIMIT) -> None:
@@ -72,6 +85,22 @@ def ls(session: Session, filter: Filter = "", limit: Limit = DEFAULT_LIMIT) -> N
             screen.say(f"events 1 to {pruned} were pruned; the log begins with event {pruned + 1}")
 
     session.answer(page.raw, show)
+
+
+def show(session: Session, seq: Annotated[int, typer.Argument(metavar="SEQ", min=1, help="Its place.")]) -> None:
+    """Show one event with all that its record says."""
+    from jitaccess.cli.paging import take
+    from jitaccess.contract.calls import audit
+    from jitaccess.errors import NotFound
+
+    with session.client() as client:
+        page = take(client, audit.list_audit_events(filter=f"seq = {seq}", page_size=1), all_pages=False)
+    if not page.items:
+        pruned: int = page.raw.pruned_seq  # type: ignore[attr-defined]  # It is a ListAuditEventsResponse.
+        gone = f"; events 1 to {pruned} were pruned" if seq <= pruned else ""
+        raise NotFound(f"the log has no event {seq}{gone}", reason="EVENT_NOT_FOUND")
+    event = page.items[0]
+    session.answer(event.raw, lambda screen: screen.fields(_fields(event, screen)))
 
 
 def tail(session: Session, filter: Filter = "", start_seq: StartSeq = 0) -> None:
@@ -258,6 +287,7 @@ def checkpoint(session: Session) -> None:
 def add_to(app: typer.Typer) -> None:
     """Adds the commands to the app."""
     command(app)(ls)
+    command(app)(show)
     command(app)(tail)
     command(app)(export)
     command(app)(verify)
@@ -298,6 +328,8 @@ def _signature(verdict: AuditVerdict, held: Kept) -> str:
 
 
 def _row(event: AuditEvent, screen: Screen) -> tuple[str, ...]:
+    from jitaccess.cli.describe import log_in
+
     return (
         str(event.seq),
         screen.clock(event.event_time),
@@ -309,4 +341,53 @@ def _row(event: AuditEvent, screen: Screen) -> tuple[str, ...]:
         event.decision,
         event.reason,
         event.grant.removeprefix("grants/"),
+        log_in(event, screen),
     )
+
+
+def _fields(event: AuditEvent, screen: Screen) -> list[tuple[str, str]]:
+    """Returns all that the record says, with labels; what it does not say is empty."""
+    from jitaccess.cli.describe import log_in
+
+    left_out = "left out of the token" if event.groups_left_out else ""
+    certificate = " ".join(filter(None, (event.client_certificate, event.client_certificate_sha256)))
+    return [
+        ("event", f"{event.seq}"),
+        ("what", event.event_type.value),
+        ("time", screen.clock(event.event_time)),
+        ("principal", event.principal or "(not proved)"),
+        ("logged in by", log_in(event, screen)),
+        ("groups", listed(event.groups) or left_out),
+        ("subject", event.subject),
+        ("actions", "\n".join(event.actions)),
+        ("resources", "\n".join(event.resources)),
+        ("decision", event.decision),
+        ("reason", event.reason),
+        ("message", event.message),
+        ("for", screen.span(event.duration)),
+        ("held for", screen.span(event.held_duration)),
+        ("grant", event.grant),
+        ("passed on from", "\n".join(event.chain)),
+        ("policy", f"{event.policy}, revision {event.policy_revision}" if event.policy_revision else event.policy),
+        ("delegation", event.delegation),
+        ("proposal", event.proposal),
+        ("signal", event.signal),
+        ("lock", event.lock),
+        ("context", "\n".join(f"{key}={json.dumps(value)}" for key, value in sorted(event.context.items()))),
+        ("context of", event.context_of),
+        ("address", event.source_address),
+        ("subject's address", event.subject_source_ip),
+        ("user agent", event.user_agent),
+        ("method", event.method),
+        ("request_id", event.request_id),
+        ("decision_id", event.decision_id),
+        ("trace_id", event.trace_id),
+        ("token", event.token_id),
+        ("issuer", event.issuer),
+        ("known there as", event.issuer_subject),
+        ("certificate", certificate),
+        ("stands for", f"{event.repeat_count} calls" if event.repeat_count else ""),
+        ("left out", f"{event.omitted_count} values" if event.omitted_count else ""),
+        ("revision", f"{event.revision}" if event.revision else ""),
+        ("hash", event.hash),
+    ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from jitaccess.cli.text import listed, quoted
 from jitaccess.contract.model import (
     AccessTerms,
+    AuditEvent,
     CounterOffer,
     ExtensionState,
     Grant,
@@ -291,13 +292,14 @@ def _review(review: Review, screen: Screen) -> str:
     what = f"step {review.step}" + (f" of extension {review.round}" if review.round else "")
     edit = f", giving {terms(review.terms, screen)}" if review.terms else ""
     comment = f": {review.comment}" if review.comment else ""
-    log_in = _log_in(review, screen)
-    return f"{review.decision} by {reviewer}, {what}, {screen.clock(review.create_time)}{edit}{log_in}{comment}"
+    by = log_in(review, screen)
+    logged_in = f", logged in by {by}" if by else ""
+    return f"{review.decision} by {reviewer}, {what}, {screen.clock(review.create_time)}{edit}{logged_in}{comment}"
 
 
-def _log_in(review: Review, screen: Screen) -> str:
-    """Returns how the reviewer had logged in, as far as that is kept."""
-    words = [f"acr {review.acr}"] if review.acr else []
-    words += [f"amr {' '.join(review.amr)}"] if review.amr else []
-    words += [f"at {screen.clock(review.auth_time)}"] if review.auth_time else []
-    return f", logged in by {', '.join(words)}" if words else ""
+def log_in(of: Review | AuditEvent, screen: Screen) -> str:
+    """Returns how whoever decided had logged in, as far as that is kept; nothing where it is not."""
+    words = [f"acr {of.acr}"] if of.acr else []
+    words += [f"amr {' '.join(of.amr)}"] if of.amr else []
+    words += [f"at {screen.clock(of.auth_time)}"] if of.auth_time else []
+    return ", ".join(words)

@@ -1326,7 +1326,7 @@ class AuditEvent:
     """
     omitted_count: int
     """How many values were left out of this record, since it would have been longer than 16 KiB: of the context, the
-    groups, the resources and the actions.
+    groups, the resources, the actions and amr.
     """
     context_of: str
     """Of an item of a batch: the decision_id of the item whose record has the context of this one too."""
@@ -1344,6 +1344,15 @@ class AuditEvent:
     """Of a check or a search: the subject's address, as conditions saw it. The trusted hop saw it where the subject
     asked itself, else the caller said it. Empty: nobody told.
     """
+    acr: str
+    """Of a decision on a request, an emergency or a proposal: how whoever decided had logged in, by the `acr` of its
+    token. Unlike Review.acr it is recorded whatever the policy asks, and of a decision that was refused with
+    REVIEW_ASSURANCE_REQUIRED too. Empty where the token did not say.
+    """
+    amr: tuple[str, ...]
+    """By which methods: its `amr`."""
+    auth_time: datetime | None
+    """When: its `auth_time`."""
     raw: audit_pb2.AuditEvent = field(repr=False, compare=False)
 
 

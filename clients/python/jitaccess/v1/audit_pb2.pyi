@@ -267,6 +267,9 @@ class AuditEvent(_message.Message):
     CONTEXT_OF_FIELD_NUMBER: _builtins.int
     CLIENT_CERTIFICATE_FIELD_NUMBER: _builtins.int
     CLIENT_CERTIFICATE_SHA256_FIELD_NUMBER: _builtins.int
+    ACR_FIELD_NUMBER: _builtins.int
+    AMR_FIELD_NUMBER: _builtins.int
+    AUTH_TIME_FIELD_NUMBER: _builtins.int
     HASH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`auditEvents/{seq}`."""
@@ -334,7 +337,7 @@ class AuditEvent(_message.Message):
     """
     omitted_count: _builtins.int
     """How many values were left out of this record, since it would have been longer than 16 KiB: of the context, the
-    groups, the resources and the actions.
+    groups, the resources, the actions and amr.
     """
     context_of: _builtins.str
     """Of an item of a batch: the decision_id of the item whose record has the context of this one too."""
@@ -344,6 +347,11 @@ class AuditEvent(_message.Message):
     """
     client_certificate_sha256: _builtins.str
     """SHA-256 of that certificate's DER, in hex."""
+    acr: _builtins.str
+    """Of a decision on a request, an emergency or a proposal: how whoever decided had logged in, by the `acr` of its token.
+    Unlike Review.acr it is recorded whatever the policy asks, and of a decision that was refused with
+    REVIEW_ASSURANCE_REQUIRED too. Empty where the token did not say.
+    """
     hash: _builtins.str
     """SHA-256 of the previous record's hash, seq and the stored bytes, in hex."""
     @_builtins.property
@@ -377,6 +385,14 @@ class AuditEvent(_message.Message):
     @_builtins.property
     def context(self) -> _struct_pb2.Struct:
         """What the caller asserted, of a request or a check."""
+
+    @_builtins.property
+    def amr(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """By which methods: its `amr`."""
+
+    @_builtins.property
+    def auth_time(self) -> _timestamp_pb2.Timestamp:
+        """When: its `auth_time`."""
 
     def __init__(
         self,
@@ -421,11 +437,14 @@ class AuditEvent(_message.Message):
         context_of: _builtins.str = ...,
         client_certificate: _builtins.str = ...,
         client_certificate_sha256: _builtins.str = ...,
+        acr: _builtins.str = ...,
+        amr: _abc.Iterable[_builtins.str] | None = ...,
+        auth_time: _timestamp_pb2.Timestamp | None = ...,
         hash: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "duration", b"duration", "event_time", b"event_time", "held_duration", b"held_duration"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["auth_time", b"auth_time", "context", b"context", "duration", b"duration", "event_time", b"event_time", "held_duration", b"held_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "chain", b"chain", "client_certificate", b"client_certificate", "client_certificate_sha256", b"client_certificate_sha256", "context", b"context", "context_of", b"context_of", "decision", b"decision", "decision_id", b"decision_id", "delegation", b"delegation", "duration", b"duration", "event_time", b"event_time", "event_type", b"event_type", "grant", b"grant", "groups", b"groups", "groups_left_out", b"groups_left_out", "hash", b"hash", "held_duration", b"held_duration", "issuer", b"issuer", "issuer_subject", b"issuer_subject", "lock", b"lock", "message", b"message", "method", b"method", "name", b"name", "omitted_count", b"omitted_count", "policy", b"policy", "policy_revision", b"policy_revision", "principal", b"principal", "proposal", b"proposal", "reason", b"reason", "repeat_count", b"repeat_count", "request_id", b"request_id", "resources", b"resources", "revision", b"revision", "seq", b"seq", "signal", b"signal", "source_address", b"source_address", "subject", b"subject", "subject_source_ip", b"subject_source_ip", "token_id", b"token_id", "trace_id", b"trace_id", "user_agent", b"user_agent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acr", b"acr", "actions", b"actions", "amr", b"amr", "auth_time", b"auth_time", "chain", b"chain", "client_certificate", b"client_certificate", "client_certificate_sha256", b"client_certificate_sha256", "context", b"context", "context_of", b"context_of", "decision", b"decision", "decision_id", b"decision_id", "delegation", b"delegation", "duration", b"duration", "event_time", b"event_time", "event_type", b"event_type", "grant", b"grant", "groups", b"groups", "groups_left_out", b"groups_left_out", "hash", b"hash", "held_duration", b"held_duration", "issuer", b"issuer", "issuer_subject", b"issuer_subject", "lock", b"lock", "message", b"message", "method", b"method", "name", b"name", "omitted_count", b"omitted_count", "policy", b"policy", "policy_revision", b"policy_revision", "principal", b"principal", "proposal", b"proposal", "reason", b"reason", "repeat_count", b"repeat_count", "request_id", b"request_id", "resources", b"resources", "revision", b"revision", "seq", b"seq", "signal", b"signal", "source_address", b"source_address", "subject", b"subject", "subject_source_ip", b"subject_source_ip", "token_id", b"token_id", "trace_id", b"trace_id", "user_agent", b"user_agent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -447,7 +466,7 @@ class ListAuditEventsRequest(_message.Message):
     """next_page_token of the previous answer, with everything else the same."""
     filter: _builtins.str
     """AIP-160 on seq, event_type, event_time, principal, subject, resources, actions, decision, reason, grant, policy,
-    method, source_address, subject_source_ip, trace_id, request_id, decision_id. `covers:"database/orders/eu"` means the
+    method, source_address, subject_source_ip, trace_id, request_id, decision_id, acr, amr. `covers:"database/orders/eu"` means the
     events with a resource pattern that covers this resource or pattern, such as database/orders/**;
     `covers_action:"rows.read"` the same of actions. A field may be written as here or as JSON has it (`eventType`).
     """

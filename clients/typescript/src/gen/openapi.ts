@@ -1510,8 +1510,18 @@ export interface components {
         };
         /** @description One act, as it was recorded. */
         AuditEvent: {
+            /** @description Of a decision on a request, an emergency or a proposal: how whoever decided had logged in, by the `acr` of its token. Unlike Review.acr it is recorded whatever the policy asks, and of a decision that was refused with REVIEW_ASSURANCE_REQUIRED too. Empty where the token did not say. */
+            acr?: string;
             /** @description To do what. */
             actions?: string[];
+            /** @description By which methods: its `amr`. */
+            amr?: string[];
+            /**
+             * Format: date-time
+             * @description When: its `auth_time`.
+             * @example 2026-03-02T12:00:00Z
+             */
+            authTime?: string;
             /** @description Of a grant that was passed on: the grants above it, from the first to the parent. */
             chain?: string[];
             /** @description The name in the client certificate that named the caller's principal, `uri:…` or `dns:…`. Empty where a token alone proved who the caller is. */
@@ -1570,7 +1580,7 @@ export interface components {
             name?: string;
             /**
              * Format: int32
-             * @description How many values were left out of this record, since it would have been longer than 16 KiB: of the context, the groups, the resources and the actions.
+             * @description How many values were left out of this record, since it would have been longer than 16 KiB: of the context, the groups, the resources, the actions and amr.
              */
             omittedCount?: number;
             /** @description Which policy. */
@@ -4478,7 +4488,7 @@ export interface operations {
     AuditService_ListAuditEvents: {
         parameters: {
             query?: {
-                /** @description AIP-160 on seq, event_type, event_time, principal, subject, resources, actions, decision, reason, grant, policy, method, source_address, subject_source_ip, trace_id, request_id, decision_id. `covers:"database/orders/eu"` means the events with a resource pattern that covers this resource or pattern, such as database/orders/**; `covers_action:"rows.read"` the same of actions. A field may be written as here or as JSON has it (`eventType`). */
+                /** @description AIP-160 on seq, event_type, event_time, principal, subject, resources, actions, decision, reason, grant, policy, method, source_address, subject_source_ip, trace_id, request_id, decision_id, acr, amr. `covers:"database/orders/eu"` means the events with a resource pattern that covers this resource or pattern, such as database/orders/**; `covers_action:"rows.read"` the same of actions. A field may be written as here or as JSON has it (`eventType`). */
                 filter?: string;
                 /** @description `seq` or `seq desc` (the default). */
                 orderBy?: string;
