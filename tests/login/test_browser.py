@@ -1,10 +1,11 @@
-"""`jit login` with a real browser at the certified provider: the page there, its consent, and the way back."""
+"""A real browser at the certified provider: `jit login` and the console log in there, and the console logs out."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,18 +13,61 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from jit_service.issuers import Issuer
 from tests import prepared
 from tests.browser import running_browser
+from tests.conftest import Clock
+from tests.console.desk import Desk, Window
+from tests.login.oidc import AUDIENCE, Oidc
+from tests.rest.dev_login import DevLogin, running_at
 
 pytestmark = pytest.mark.xdist_group("login")
 
 SECONDS = 60
 
 
-@pytest.fixture
-def browser() -> Iterator[Chrome]:
+@pytest.fixture(scope="module")
+def shared_browser() -> Iterator[Chrome]:
     with running_browser() as browser:
         yield browser
+
+
+@pytest.fixture
+def browser(shared_browser: Chrome) -> Chrome:
+    """The browser of somebody who has logged in nowhere."""
+    shared_browser.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    return shared_browser
+
+
+@pytest.fixture(scope="module")
+def edge(shared_oidc: Oidc, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a service whose people log in at the provider."""
+    issuer = Issuer(
+        issuer=shared_oidc.issuer,
+        audience=(AUDIENCE,),
+        principal_prefix="user:",
+        console_client_id="jit-console",
+        login_audience=AUDIENCE,
+    )
+    with running_at(issuer, tmp_path_factory.mktemp("edge"), lambda: datetime.now(UTC)) as url:
+        shared_oidc.serve_console(url)
+        yield url
+
+
+@pytest.fixture
+def console(oidc: Oidc, edge: str, browser: Chrome, tmp_path: Path) -> Iterator[Window]:
+    """The console in a window of its own, where alice has logged in."""
+    window = Desk(DevLogin(edge, oidc.issuer, Clock(datetime.now(UTC))), tmp_path, browser).window()
+    window.open("/mine")
+    window.press("Log in")
+    window.wait_for(lambda: window.find("input[name=login]"))
+    submit(window.browser, login="alice@example.com", password="x")
+    submit(window.browser)
+    window.wait_for(lambda: window.find("header.top"))
+    window.complaints()
+    yield window
+    oidc.go_away(False)
+    window.close()
 
 
 @pytest.fixture
@@ -65,3 +109,57 @@ def test_jit_login_by_a_browser_and_every_command_is_alices(url: str, opened: Pa
     said = subprocess.run([jit, "whoami"], capture_output=True, text=True, timeout=SECONDS, check=True).stdout
     assert "user:alice@example.com" in said
     assert "accepts the token" in said
+
+
+def test_the_console_stays_logged_in_while_the_providers_session_lasts(console: Window) -> None:
+    console.open("/mine")
+
+    console.wait_for(lambda: console.find("header.top"))
+    assert "alice@example.com" in console.text("header")
+    assert console.browser.current_url.endswith("/console/mine")
+    assert console.complaints() == []
+
+
+def test_who_logs_out_of_the_console_is_asked_by_the_provider_to_log_in_again(console: Window, edge: str) -> None:
+    console.press("Log out", "header")
+    console.press("Yes, sign me out")
+    console.wait_for(lambda: console.browser.current_url == f"{edge}/console/")
+
+    console.press("Log in")
+
+    assert console.wait_for(lambda: console.find("input[name=login]"))
+
+
+def test_a_page_that_was_open_before_the_log_out_shows_nothing_after_it(console: Window, edge: str) -> None:
+    console.press("Log out", "header")
+    console.press("Yes, sign me out")
+    console.wait_for(lambda: console.browser.current_url == f"{edge}/console/")
+
+    console.open("/mine")
+
+    assert console.wait_for(lambda: "Log in at" in console.text())
+    assert console.find("header.top") is None
+
+
+def test_who_stays_signed_in_at_the_provider_is_asked_there_for_consent_alone(console: Window, edge: str) -> None:
+    console.press("Log out", "header")
+    console.press("No, stay signed in")
+    console.wait_for(lambda: console.browser.current_url == f"{edge}/console/")
+
+    console.wait_for(lambda: console.find("header.top") is None)
+    console.press("Log in")
+    console.wait_for(lambda: "Authorize" in console.text())
+    assert console.find("input[name=login]") is None
+    console.press("Continue")
+
+    assert console.wait_for(lambda: console.find("header.top"))
+
+
+def test_who_logs_out_while_the_provider_is_away_is_logged_out_of_the_console(console: Window, oidc: Oidc) -> None:
+    oidc.go_away()
+
+    console.press("Log out", "header")
+
+    console.wait_for(lambda: "could not be reached: log out there too" in console.text())
+    assert console.find("header.top") is None
+    assert "/console" in console.browser.current_url

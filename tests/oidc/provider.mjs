@@ -20,9 +20,20 @@ const client = {
   grant_types: ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"],
 };
 
+// A native client could not log in again without being asked. POST /test/console {"url": U} says where this one is.
+const inBrowser = {
+  ...client,
+  client_id: "jit-console",
+  application_type: "web",
+  redirect_uris: ["http://127.0.0.1/console/callback"],
+  post_logout_redirect_uris: ["http://127.0.0.1/console/"],
+  grant_types: ["authorization_code", "refresh_token"],
+};
+
 function configuration() {
   return {
-    clients: [client, { ...client, client_id: "no-refresh", grant_types: ["authorization_code"] }],
+    clientBasedCORS: (_, __, { clientId }) => clientId === inBrowser.client_id,
+    clients: [client, inBrowser, { ...client, client_id: "no-refresh", grant_types: ["authorization_code"] }],
     cookies: { keys: ["a key of a test"] },
     features: {
       deviceFlow: { enabled: true },
@@ -53,7 +64,15 @@ async function bodyOf(request) {
   return Buffer.concat(parts).toString();
 }
 
+async function moveConsole(url) {
+  const at = await provider.Client.find(inBrowser.client_id);
+  at.redirectUris = [`${url}/console/callback`];
+  at.postLogoutRedirectUris = [`${url}/console/`];
+}
+
+let provider;
 const control = {
+  "/test/console": async (request) => void (await moveConsole(JSON.parse(await bodyOf(request)).url)),
   "/test/clock": async (request) => void (ahead = JSON.parse(await bodyOf(request)).seconds),
   "/test/away": async (request) => void (away = JSON.parse(await bodyOf(request)).away),
   "/test/forms": () => forms,
@@ -63,7 +82,7 @@ const control = {
 const server = createServer();
 server.listen(0, "127.0.0.1", () => {
   const issuer = `http://127.0.0.1:${server.address().port}`;
-  const provider = new Provider(issuer, configuration());
+  provider = new Provider(issuer, configuration());
   provider.use(async (ctx, next) => {
     await next();
     if (ctx.path === "/token") forms.push({ ...ctx.oidc?.body, status: ctx.status });

@@ -6,8 +6,9 @@ import base64
 import hashlib
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -15,6 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 import httpx
 import jwt
 
+from jit_service.issuers import Issuer
 from jit_service.runtime.dev_mode import DevMode
 from jit_service.runtime.envoy import Envoy, render
 from jit_service.runtime.service import Service
@@ -151,20 +153,36 @@ def running_dev_login(directory: Path, clock: Clock) -> Iterator[DevLogin]:
         stack.callback(held.close)
         settings = Settings.load(data_dir=directory, http=http)
         mode = DevMode(settings, clock=clock)
-        settings = mode.added_to(settings)
-        migrate(settings.store_url)
-        service = Service(settings, clock=clock)
-        stack.callback(service.stop)
-        service.listen_unix(directory / "s.sock")
-        service.start()
-        config = render(
-            http=http,
-            upstream=directory / "s.sock",
-            directory=directory,
-            dev_provider=mode.serve(directory, stack),
-        )
-        envoy = Envoy(config, directory=directory)
-        stack.callback(envoy.stop)
-        envoy.start(timeout=30)
+        _serve(mode.added_to(settings), http, clock, stack, lambda: mode.serve(directory, stack))
         assert mode.login is not None
         yield DevLogin(f"http://{http}", mode.login, clock)
+
+
+@contextmanager
+def running_at(issuer: Issuer, directory: Path, clock: Callable[[], datetime]) -> Iterator[str]:
+    """Runs a service at whose issuer people log in, without development mode; yields the edge's URL."""
+    with ExitStack() as stack:
+        held, http = hold(Address("127.0.0.1", 0))
+        stack.callback(held.close)
+        settings = Settings.load(data_dir=directory, http=http, public_url=f"http://{http}").with_issuer(issuer)
+        _serve(settings, http, clock, stack, lambda: None)
+        yield f"http://{http}"
+
+
+def _serve(
+    settings: Settings,
+    http: Address,
+    clock: Callable[[], datetime],
+    stack: ExitStack,
+    dev_provider: Callable[[], Path | None],
+) -> None:
+    directory = settings.data_dir
+    migrate(settings.store_url)
+    service = Service(settings, clock=clock)
+    stack.callback(service.stop)
+    service.listen_unix(directory / "s.sock")
+    service.start()
+    config = render(http=http, upstream=directory / "s.sock", directory=directory, dev_provider=dev_provider())
+    envoy = Envoy(config, directory=directory)
+    stack.callback(envoy.stop)
+    envoy.start(timeout=30)

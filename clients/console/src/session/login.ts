@@ -135,16 +135,17 @@ export class Provider {
     return oauth.revocationRequest(this.server, this.client, oauth.None(), refresh, options).then(() => true, () => false);
   }
 
-  /** Leaves for where the provider ends its own session too (OpenID Connect RP-Initiated Logout 1.0), if it can. */
-  end(identity: string): void {
+  /** Leaves for where the provider ends its own session too (OpenID Connect RP-Initiated Logout 1.0). Returns whether it can. */
+  end(identity: string): boolean {
     const endpoint = this.server.end_session_endpoint;
     if (endpoint === undefined) {
-      return;
+      return false;
     }
     const address = new URL(endpoint);
     const query = { id_token_hint: identity, client_id: this.client.client_id, post_logout_redirect_uri: location.origin + LOGGED_OUT };
     Object.entries(query).forEach(([name, value]) => address.searchParams.set(name, value));
     location.assign(address);
+    return true;
   }
 
   private get client(): oauth.Client {

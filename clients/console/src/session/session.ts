@@ -64,8 +64,10 @@ export async function logOut(): Promise<void> {
   become({ is: "out", at: provider?.name ?? "", fault: "" });
   const isThere = refresh === undefined || (await provider?.revoke(refresh));
   // Whoever sits down here next would else be logged in by one press of a button.
-  if (isThere && identity !== undefined) {
-    provider?.end(identity);
+  const isLeaving = isThere && identity !== undefined && provider?.end(identity);
+  if (provider !== undefined && !isLeaving) {
+    const fault = isThere ? `your session at ${provider.name} goes on` : `${provider.name} could not be reached`;
+    become({ is: "out", at: provider.name, fault: `You are logged out here, but ${fault}: log out there too.` });
   }
 }
 
