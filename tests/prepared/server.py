@@ -24,18 +24,30 @@ _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, sign
 
 @dataclass(frozen=True)
 class Program:
-    """What is imported before the first start, whole packages with all that is in them, and the function to call."""
+    """What is imported before the first start, whole packages with all that is in them, and the function to call.
+
+    `make` does before the first start what the program otherwise does at each.
+    """
 
     packages: tuple[str, ...]
     modules: tuple[str, ...]
     main: str
+    make: Callable[[], object] = lambda: None
+
+
+def _make_commands() -> None:
+    from jitaccess.cli.app import _command
+
+    _command(completes=False)
 
 
 PROGRAMS = {
     "jit": Program(
         ("jitaccess.cli", "jitaccess.contract", "jitaccess.v1"),
-        ("grpc", "rich.console", "rich.table", "rich.markup", "uuid"),
+        # typer loads the first of these at the first command that has a value.
+        ("typer._adapters", "grpc", "rich.console", "rich.table", "rich.markup", "uuid", "email.parser"),
         "jitaccess.cli",
+        _make_commands,
     ),
     "jit-service": Program(
         ("jit_service",),
@@ -61,6 +73,7 @@ def load(program: Program) -> ModuleType:
                 importlib.import_module(found.name)
     for module in program.modules:
         importlib.import_module(module)
+    program.make()
     return importlib.import_module(program.main)
 
 
