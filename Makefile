@@ -57,6 +57,10 @@ test: $(STAMP) $(NODE_STAMP) $(CONSOLE_STAMP) $(OIDC_STAMP) ## Run the whole tes
 test-fast: $(STAMP) ## Run the tests of domain, check and client: no Envoy, no PostgreSQL, short walks of the machines.
 	@EXAMPLES=$${EXAMPLES:-10} $(BIN)/python -m pytest tests/domain tests/naming tests/check tests/client -k "not postgresql" $(ARGS)
 
+machines: $(STAMP) ## Walk the state machines by EXAMPLES (200) each, with a new seed: the domain and both databases beside the model.
+	@EXAMPLES=$(or $(EXAMPLES),200) $(BIN)/python -m pytest --timeout 3600 tests/domain/grants/test_grant_machine.py \
+	  tests/domain/grants/test_lifecycle_machine.py tests/storage/test_lifecycle_machine.py tests/storage/test_past_machine.py $(ARGS)
+
 authzen: $(STAMP) ## Run AuthZEN's certification scenario, and write its results into docs/authzen.md.
 	@$(BIN)/python tools/conformance.py
 

@@ -20,6 +20,7 @@ TOGETHER = (
     "tests/faults/test_workers.py",
     "tests/login/",
     "tests/rest/test_dev_provider.py",
+    "tests/rest/test_passing.py",
     "tests/rest/test_protected_resource.py",
     "tests/rpc/test_any_input.py",
     "tests/storage/test_postgresql.py",
@@ -30,15 +31,17 @@ TOGETHER = (
     "tests/test_recipes.py",
     "tests/tools/test_install.py",
 )
-"""Files and directories whose tests share what takes long to start."""
+"""Files and directories whose tests share what takes long to start, or wait so much that other workers shall not too."""
 LONG = (
     "tests/domain/grants/test_grant_machine.py",
     "tests/openapi/test_fuzz.py",
+    "tests/reliability/",
     "tests/soak/test_soak.py",
+    "tests/storage/test_faults.py",
     "tests/storage/test_lifecycle_machine.py",
     "tests/storage/test_past_machine.py",
 )
-"""Files with a test that takes ten seconds or more. It comes before what is short, to not run alone at the end."""
+"""Files and directories with a test of about ten seconds or more. It comes before what is short, to not run alone at the end."""
 
 
 def unit_of(nodeid: str) -> str:

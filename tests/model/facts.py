@@ -156,6 +156,8 @@ class Entry:
     ran_out_recorded: bool = False
     steps: tuple[Step, ...] = ()
     clock: datetime | None = None
+    escalates: datetime | None = None
+    escalation_recorded: datetime | None = None
     offer: Offer | None = None
     most_uses: int = 0
     window: timedelta = timedelta()

@@ -82,6 +82,11 @@ class Ground:
                 entry.overdue_recorded = True
                 # Of the grant nothing changes, so nobody who watches is told.
                 self._note("REVIEW_OVERDUE", entry, "service:jit-service")
+            waits = entry.status == "PENDING" or (entry.more is not None and entry.more.status == "PENDING")
+            escalated = waits and entry.escalates is not None and entry.escalates <= self.now
+            if escalated and entry.escalation_recorded != entry.escalates:
+                entry.escalation_recorded = entry.escalates
+                self._note("STEP_ESCALATED", entry, "service:jit-service")
         return [entry.name for entry in found]
 
     def is_locked(self, *names: str) -> bool:

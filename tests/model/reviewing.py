@@ -286,6 +286,7 @@ class Reviewing(Spans):
         """Winds the clock of the step that is waited for."""
         entry.clock = since or self.now
         step = entry.steps[self.waiting_step(entry, entry.spared)]
+        entry.escalates = entry.clock + step.timeout if step.timeout and step.escalate_to else None
         ends = [entry.more.latest if entry.more else entry.asked_at + entry.patience]
         if step.timeout and step.escalate_to is None:
             ends.append(entry.clock + step.timeout)

@@ -17,7 +17,8 @@ from tests.conftest import Clock
 from tests.storage.commits import CommitMachine
 from tests.storage.stored import Naming, Stored
 
-EXAMPLES = int(os.environ.get("EXAMPLES", "16"))
+# `make machines` walks longer.
+EXAMPLES = int(os.environ.get("EXAMPLES", "8"))
 
 
 @pytest.fixture

@@ -253,6 +253,10 @@ class Alone:
             if overdue and grant.name not in self.overdue:
                 self.overdue.add(grant.name)
                 self.events.append(break_glass.review_overdue_event(grant, now=self.now))
+            step = grant.name, deadlines.escalates_at(grant)
+            if deadlines.has_escalated(grant, now=self.now) and step not in self.escalated:
+                self.escalated.add(step)
+                self.events.append(deadlines.escalated_event(grant, now=self.now))
         return None
 
     def revoke_all_of(self, holder: str, by: Caller) -> int:
