@@ -36,7 +36,7 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 # A service freezes what it loads at its start. These processes load for hundreds of tests, and what is garbage by then
 # would never be collected: stores, with their threads and their open files.
-gc.freeze = lambda: None
+_freeze, gc.freeze = gc.freeze, lambda: None
 
 # The tests start hundreds of processes of the service, and each would compile all its modules again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -180,8 +180,8 @@ _ON_EACH_TRANSPORT = (
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Has one worker more than there are processors, since at any time some tests only wait."""
-    return len(os.sched_getaffinity(0)) + 1
+    """Has two workers more than there are processors, since at any time some tests only wait."""
+    return len(os.sched_getaffinity(0)) + 2
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -198,6 +198,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     from tests.schedule import is_long
 
     items.sort(key=lambda item: not is_long(item.nodeid))
+
+
+def pytest_collection_finish() -> None:
+    """Has the garbage collector pass over what stays to the end: all tests, and the modules that they import."""
+    gc.collect()
+    _freeze()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

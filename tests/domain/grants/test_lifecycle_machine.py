@@ -26,6 +26,7 @@ from jit_service.domain.grants import (
     break_glass,
     children,
     coverage,
+    deadlines,
     misfit,
     more_time,
     preview,
@@ -60,6 +61,7 @@ class Alone:
     calm: Signal | None = None
     run_out: set[str] = field(default_factory=set)
     overdue: set[str] = field(default_factory=set)
+    escalated: set[tuple[str, datetime | None]] = field(default_factory=set)
     locks: Locks = NO_LOCKS
 
     def ask(self, name: str, by: Caller, asked: Ask) -> object:

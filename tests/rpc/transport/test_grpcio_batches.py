@@ -81,6 +81,8 @@ def served(asked: Asked) -> Iterator[Served]:
 def held(asked: Asked, served: Served) -> Iterator[None]:
     """Calls that come within wait for their batch, since the one before is not answered yet."""
     asked.may_go_on.clear()
+    # What was answered before has set it, and calls that come before the first is taken would share its batch.
+    asked.has_begun.clear()
     (first,) = served.begin(b"first")
     assert asked.has_begun.wait(_PATIENCE)
     yield
