@@ -38,10 +38,20 @@ class BoundedConnection(psycopg.Connection[Any]):
             raise psycopg.OperationalError(f"this process cannot connect: {fault.strerror}") from fault
 
     def wait(self, gen: PQGen[RV], interval: float = _INTERVAL_SECONDS, timeout: float | None = None) -> RV:
-        """As psycopg's, with `answer_seconds` for a timeout. Raises NoAnswer, and the connection is closed."""
+        """As psycopg's, with `answer_seconds` for a timeout.
+
+        Raises NoAnswer, or OperationalError where what came answers another statement; the connection is closed.
+        """
         try:
             return super().wait(gen, interval, self.answer_seconds if timeout is None else timeout)
         except errors._WaitTimeout:
             # Closed and not cancelled: a cancelled wait for a synchronous standby would be answered as a commit.
             self.pgconn.finish()
             raise NoAnswer(f"PostgreSQL has not answered for {self.answer_seconds:g} s") from None
+        except psycopg.InternalError as fault:
+            # With an SQLSTATE the server says it. Without one it is the driver, which got more answers than it has asked
+            # for, as when a pooler tells of a lost server; what comes next would be taken for another's answer.
+            if fault.sqlstate is not None:
+                raise
+            self.pgconn.finish()
+            raise psycopg.OperationalError(f"PostgreSQL's answers came out of step: {fault}") from fault

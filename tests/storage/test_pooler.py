@@ -13,6 +13,7 @@ from jit_service.check import questions
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.storage import Store, postgresql
 from jit_service.storage.engine import open_engine
+from jit_service.storage.failures import translate_errors
 from jit_service.storage.migrate import is_current, migrate
 from jit_service.use_cases import audit, grants
 from tests import checking
@@ -111,6 +112,19 @@ def test_the_url_may_say_what_stands_between(postgresql_url: str, said: str, is_
 
     assert connection.is_pooled is is_pooled
     engine.dispose()
+
+
+def test_answers_that_came_out_of_step_are_a_connection_that_is_lost(postgresql_url: str) -> None:
+    """A pooler that lost its server adds its own answer to what was answered; the next would be taken for another's."""
+    engine = open_engine(postgresql_url)
+    connection: Any = engine.raw_connection().dbapi_connection
+    connection.rollback()
+    connection._begin_statement = b"BEGIN; SELECT 1"
+
+    with pytest.raises(StoreUnavailable), translate_errors():
+        connection.execute("SELECT 2")
+
+    assert connection.closed
 
 
 def test_a_url_with_another_pooler_is_refused(postgresql_url: str) -> None:
