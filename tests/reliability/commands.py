@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     for each in (of_cluster, of_faults):
         each.add_argument("--seconds", type=float, default=0, help="begin new rounds of all faults until then")
         each.add_argument("--only", default="", help="only faults whose name contains this")
+        each.add_argument("--rate", type=float, default=0, help="calls a second of all [as many as are answered]")
         each.add_argument("--part", type=_part, default=WHOLE, help="only part K of N of the faults, as K/N")
     for each in (of_cluster, of_faults, of_kill):
         each.add_argument("--seed", type=int, default=SystemRandom().randrange(1 << 31), help="who does what")
@@ -108,7 +109,7 @@ def _cluster(given: argparse.Namespace, directory: Path, work: Path) -> dict[str
     say(f"seed {given.seed}: starting the database and three hosts of the service; logs in {directory}")
     with cluster.running(work, directory, is_real=sandbox.is_inside()) as running:
         say(f"all of it serves after {time.monotonic() - began:.0f} s; {len(given.part.of(possible))} faults")
-        trials = Trials(running, running.site, given.seed, DevIssuer(work / "forger"), say)
+        trials = Trials(running, running.site, given.seed, DevIssuer(work / "forger"), say, rate=given.rate)
         trials.rounds(possible, until=began + given.seconds, part=given.part)
         # The last expiries are recorded by the service's own clock.
         time.sleep(_SWEEP_SECONDS)
@@ -137,7 +138,7 @@ def run_faults(given: argparse.Namespace) -> int:
     say(f"seed {given.seed}: {len(given.part.of(faults))} faults on {given.database}; files in {directory}")
     try:
         with one_host.running(work, given.database) as host:
-            trials = Trials(host, host.site, given.seed, DevIssuer(work / "forger"), say)
+            trials = Trials(host, host.site, given.seed, DevIssuer(work / "forger"), say, rate=given.rate)
             trials.rounds(faults, until=time.monotonic() + given.seconds, part=given.part)
             # The last expiries are recorded by the service's own clock.
             time.sleep(_SWEEP_SECONDS)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="na
     bool(missing()), reason=f"not installed: {' '.join(missing())}; `make cluster-packages` installs them"
 )
 def test_a_switchover_and_a_kill_lose_nothing_and_nobody_is_told_wrong(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.reliability", "cluster", "--short", "--seed", "1"]
+    command = [sys.executable, "-m", "tests.reliability", "cluster", "--short", "--rate", "50", "--seed", "1"]
 
     done = subprocess.run(
         [*command, "--directory", tmp_path / "run"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=400

@@ -30,7 +30,7 @@ def result_of(directory: Path, *arguments: str) -> Any:
     ("fault", "said"), [("clock a year ahead", "CLOCK_STEPPED"), ("file system read-only", "STORE_UNAVAILABLE")]
 )
 def test_what_is_broken_is_refused_and_over_when_it_is_mended(tmp_path: Path, fault: str, said: str) -> None:
-    result = result_of(tmp_path / "run", "faults", "--only", fault)
+    result = result_of(tmp_path / "run", "faults", "--only", fault, "--rate", "50")
 
     (row,) = result["rows"]
     assert (row["name"], row["lost"], row["wrong"]) == (fault, 0, 0)

@@ -15,6 +15,7 @@ from typing import Generic, Protocol, TypeVar
 from jit_service.runtime.dev_issuer import DevIssuer
 from jit_service.runtime.service import utc_now
 from jitaccess import JitClient
+from tests.soak import pace
 from tests.soak.asking import Board
 from tests.soak.clients import answers
 from tests.soak.crowd import Crowd
@@ -102,14 +103,20 @@ class Outcome:
 
 
 class Trials(Generic[P]):
-    """Does faults, one after the other, each with clients and a record of their own."""
+    """Does faults, one after the other, each with clients and a record of their own.
 
-    def __init__(self, stand: P, place: Stage, seed: int, forger: DevIssuer, say: Callable[[str], None]) -> None:
+    `rate`: calls a second of all clients, 0 for as many as are answered.
+    """
+
+    def __init__(
+        self, stand: P, place: Stage, seed: int, forger: DevIssuer, say: Callable[[str], None], *, rate: float = 0
+    ) -> None:
         self._stand = stand
         self._place = place
         self._seed = seed
         self._forger = forger
         self._say = say
+        self._rate = rate
         self.outcomes: list[Outcome] = []
 
     def rounds(self, faults: Sequence[Fault[P]], *, until: float, part: Part) -> None:
@@ -142,6 +149,7 @@ class Trials(Generic[P]):
             drivers=DRIVERS,
             readers=READERS,
             prefix=f"t{len(self.outcomes)}-",
+            pace=pace.of(self._rate, self._place, outcome.told),
         )
         with crowd:
             time.sleep(_BEFORE_SECONDS)

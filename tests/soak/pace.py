@@ -29,6 +29,11 @@ class AtOnce:
         return
 
 
+def of(rate: float, site: Place, told: Told) -> Pace:
+    """Returns the pace of so many calls a second of all together, or of as many as are answered where that is 0."""
+    return Fixed(site, told, rate) if rate else AtOnce()
+
+
 class Fixed:
     """Lets all together make `per_second` calls a second on average, whatever each of them does at its turn.
 

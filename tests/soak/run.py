@@ -20,13 +20,13 @@ from jit_service.settings import Settings
 from jit_service.storage import Store
 from jit_service.use_cases import audit
 from jitaccess import JitError
+from tests.soak import pace
 from tests.soak.asking import Board
 from tests.soak.chaos import Chaos, Fault, schedule
 from tests.soak.clients import open_client
 from tests.soak.crowd import Crowd
 from tests.soak.judge import Log, Property, judge
 from tests.soak.memory import Growth, growths
-from tests.soak.pace import AtOnce, Fixed
 from tests.soak.people import AUDITOR
 from tests.soak.sampling import Sampler, latency
 from tests.soak.site import Site, running_site
@@ -104,8 +104,8 @@ class Run:
 
     def _crowd(self) -> Crowd:
         plan = self._plan
-        pace = Fixed(self._site, self.told, plan.rate) if plan.rate else AtOnce()
-        return Crowd(self._site, self.told, self._board, self._random, self._forger, pace=pace, new=plan.new)
+        of_all = pace.of(plan.rate, self._site, self.told)
+        return Crowd(self._site, self.told, self._board, self._random, self._forger, pace=of_all, new=plan.new)
 
     def note(self, what: str) -> None:
         """Writes a line into the log of the run."""

@@ -102,7 +102,7 @@ FILTERS = [
 ORDERS = ["", "create_time", "name", "name desc"]
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     who=st.sampled_from(VIEWS),
     text=st.sampled_from(FILTERS),

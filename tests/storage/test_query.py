@@ -125,7 +125,7 @@ def varied(store: Store, clock: Clock) -> Store:
     return store
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     text=FILTERS,
     late=st.sampled_from([timedelta(), HOUR, 9 * HOUR]),
