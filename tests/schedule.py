@@ -31,7 +31,7 @@ TOGETHER = (
     "tests/test_recipes.py",
     "tests/tools/test_install.py",
 )
-"""Files and directories whose tests share what takes long to start, or wait so much that other workers shall not too."""
+"""Files and directories whose tests share what takes long to start, or mostly wait, so that one worker is enough."""
 LONG = (
     "tests/domain/grants/test_grant_machine.py",
     "tests/openapi/test_fuzz.py",
@@ -41,7 +41,7 @@ LONG = (
     "tests/storage/test_lifecycle_machine.py",
     "tests/storage/test_past_machine.py",
 )
-"""Files and directories with a test of about ten seconds or more. It comes before what is short, to not run alone at the end."""
+"""Files and directories with a test of about ten seconds or more. They begin first, to not run alone at the end."""
 
 
 def unit_of(nodeid: str) -> str:

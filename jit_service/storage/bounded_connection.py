@@ -49,7 +49,7 @@ class BoundedConnection(psycopg.Connection[Any]):
             self.pgconn.finish()
             raise NoAnswer(f"PostgreSQL has not answered for {self.answer_seconds:g} s") from None
         except psycopg.InternalError as fault:
-            # With an SQLSTATE the server says it. Without one it is the driver, which got more answers than it has asked
+            # With an SQLSTATE the server says it. Without one it is the driver, which got more answers than it asked
             # for, as when a pooler tells of a lost server; what comes next would be taken for another's answer.
             if fault.sqlstate is not None:
                 raise
