@@ -195,7 +195,13 @@ class Driver:
         def revoke(client: JitClient) -> RevocationPlan:
             return client.revoke_grants(plan.plan_id, comment="over", labels=labels, request_id=request_id)
 
-        admin.until_known(ADMIN, "GRANTS_REVOKED", revoke)
+        try:
+            admin.until_known(ADMIN, "GRANTS_REVOKED", revoke)
+        except JitError:
+            # Who never had an answer cannot tell whether they have ended.
+            for life in lives:
+                self.told.forget(life.resource)
+            raise
         ended = time.monotonic()
         self.told.acked("GRANTS_REVOKED", "", request_id)
         for life in lives:
