@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from jitaccess.cli import hush
 from jitaccess.v1 import audit_pb2
 from tests.certificates import Authority, certificate
 from tests.cli.conftest import Jit
@@ -97,6 +101,29 @@ def test_tls_to_a_port_that_speaks_plaintext_is_told(jit: Jit, service: Service)
 
     assert ran.code == 7
     assert f"{service.address} does not speak TLS, and this client did (TLS_NOT_SPOKEN)" in ran.err
+
+
+def test_grpc_adds_nothing_of_its_own_to_what_is_told(service: Service) -> None:
+    command = [sys.executable, "-c", "from jitaccess.cli import main; main()", "ls", "--tls"]
+    environment = {"JIT_ADDRESS": service.address, "JIT_TOKEN": "x.y.z", "PATH": ""}
+
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+    assert ran.returncode == 7
+    assert [line.split(":")[0] for line in ran.stderr.splitlines()] == ["error", "hint"]
+
+
+@pytest.mark.parametrize("before", [None, "DEBUG"])
+def test_the_environment_is_as_it_was_once_grpc_is_loaded(monkeypatch: pytest.MonkeyPatch, before: str | None) -> None:
+    monkeypatch.delenv(hush.VARIABLE, raising=False)
+    if before is not None:
+        monkeypatch.setenv(hush.VARIABLE, before)
+
+    hush.before_grpc_loads()
+    during = os.environ.get(hush.VARIABLE)
+    hush.once_grpc_is_loaded()
+
+    assert (during, os.environ.get(hush.VARIABLE)) == (before or "NONE", before)
 
 
 def test_a_certificate_of_an_unknown_authority_is_told(jit: Jit, secure: tuple[Service, Path]) -> None:

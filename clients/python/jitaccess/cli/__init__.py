@@ -12,8 +12,10 @@ _COLLECT_AFTER = 50_000
 def main() -> None:
     """Runs `jit` with the process's arguments, and exits with its code (`jitaccess.cli.exits`)."""
     gc.set_threshold(_COLLECT_AFTER)
+    from jitaccess.cli import hush
     from jitaccess.extras import ExtraMissing, needed_for
 
+    hush.before_grpc_loads()
     try:
         with needed_for("the command jit", "jitaccess[cli]"):
             from jitaccess.cli.app import run

@@ -100,7 +100,9 @@ class Session:
 
     def _made(self, kind: type[JitClient]) -> JitClient:
         from jitaccess._transport import DEFAULT_TIMEOUT
+        from jitaccess.cli import hush
 
+        hush.once_grpc_is_loaded()
         return kind(
             self.address,
             token=self.token,
