@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from urllib.parse import quote
 
 import pytest
 from selenium.webdriver.common.keys import Keys
@@ -289,6 +290,46 @@ def test_an_admin_sets_a_signal_locks_somebody_out_tries_a_policy_and_verifies_t
     admin.press("Verify")
     assert admin.sees("records are as they were written.")
     assert admin.complaints() == []
+
+
+def test_the_overview_shows_who_holds_what_how_much_is_asked_and_why_not(desk: Desk, window: Window) -> None:
+    held = desk.asks("alice", "wiki-write", "wiki/overview")
+    desk.call("bob", "POST", f"{held['name']}:approve", {})
+    desk.call("bob", "POST", f"{desk.asks('alice', 'wiki-write', 'wiki/no')['name']}:deny", {"comment": "no"})
+    assert not desk.allows("wiki/overview", "rows.delete")
+
+    admin = window.be("admin", "/overview")
+
+    assert admin.sees("read on wiki/overview, 30 min", ".holders")
+    charts = [chart.get_attribute("aria-label") for chart in admin.browser.find_elements("css selector", "svg.days")]
+    assert [chart.partition(":")[0] for chart in charts] == ["Requests by day", "Median time to decision by day"]
+    reasons = " ".join(admin.texts(".holders"))
+    assert "Denied by a reviewer" in reasons
+    assert "No grant" in reasons
+    admin.browser.find_element("link text", "No grant").click()
+    assert admin.sees("rows.delete", "table")
+
+
+def test_a_policy_says_how_its_approvers_must_have_logged_in(desk: Desk, window: Window) -> None:
+    bob = window.be("bob", "/policies/stronger")
+
+    assert bob.sees("Approvers log in")
+    assert bob.texts("[aria-label='What the log-in must be'] li") == [
+        "with acr urn:jitaccess:dev:confirmed",
+        "within the last 5 min",
+    ]
+
+
+def test_an_auditor_reads_how_each_reviewer_had_logged_in(desk: Desk, window: Window) -> None:
+    grant = desk.asks("alice", "no-more", "fixed/log-in")
+    bob = window.be("bob", f"/{grant['name']}")
+    bob.press("Approve")
+    bob.press("Approve", "dialog")
+    bob.sees("Active")
+
+    admin = window.be("admin", "/audit?filter=" + quote(f'grant = "{grant["name"]}"'))
+
+    assert admin.sees("urn:jitaccess:dev:picked", "table")
 
 
 def test_a_delegate_decides_in_somebodys_place(desk: Desk, window: Window) -> None:

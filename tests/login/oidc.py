@@ -46,12 +46,17 @@ class Oidc:
         """Takes the console at the URL as its client `jit-console`."""
         self.http.post(f"{self.issuer}/test/console", json={"url": url}).raise_for_status()
 
+    def let_pages_revoke(self, lets: bool) -> None:
+        """Says by CORS whether pages of other origins may revoke tokens."""
+        self.http.post(f"{self.issuer}/test/revocation", json={"lets": lets}).raise_for_status()
+
     def forms(self) -> list[dict[str, Any]]:
         """What its token endpoint got since `forget`, each with the status of the answer."""
         return list(self.http.get(f"{self.issuer}/test/forms").json())
 
     def reset(self) -> None:
         self.go_away(False)
+        self.let_pages_revoke(True)
         self.set_clock_ahead(0)
         self.http.post(f"{self.issuer}/test/forget").raise_for_status()
 

@@ -155,6 +155,19 @@ def test_who_stays_signed_in_at_the_provider_is_asked_there_for_consent_alone(co
     assert console.wait_for(lambda: console.find("header.top"))
 
 
+def test_a_provider_that_lets_no_page_revoke_tokens_ends_its_session_all_the_same(
+    console: Window, edge: str, oidc: Oidc
+) -> None:
+    oidc.let_pages_revoke(False)
+
+    console.press("Log out", "header")
+    console.press("Yes, sign me out")
+
+    console.wait_for(lambda: console.browser.current_url == f"{edge}/console/")
+    console.press("Log in")
+    assert console.wait_for(lambda: console.find("input[name=login]"))
+
+
 def test_who_logs_out_while_the_provider_is_away_is_logged_out_of_the_console(console: Window, oidc: Oidc) -> None:
     oidc.go_away()
 

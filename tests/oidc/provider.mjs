@@ -1,6 +1,7 @@
 // A certified OpenID provider for tests: `node provider.mjs` prints its issuer as a line of JSON, and runs until its
 // standard input ends. POST /test/clock {"seconds": N} sets its clock ahead, POST /test/away {"away": true} has it answer
-// 503 to everything else, GET /test/forms lists the forms that its token endpoint got, POST /test/forget empties that list.
+// 503 to everything else, POST /test/revocation {"lets": false} has it let no page of another origin revoke tokens,
+// GET /test/forms lists the forms that its token endpoint got, POST /test/forget empties that list.
 import { createServer } from "node:http";
 import Provider from "oidc-provider";
 
@@ -8,6 +9,7 @@ const AUDIENCE = "https://jit.example.com";
 const realNow = Date.now;
 let ahead = 0;
 let away = false;
+let lets = true;
 let forms = [];
 Date.now = () => realNow() + ahead * 1000;
 
@@ -32,7 +34,7 @@ const inBrowser = {
 
 function configuration() {
   return {
-    clientBasedCORS: (_, __, { clientId }) => clientId === inBrowser.client_id,
+    clientBasedCORS: (ctx, _, { clientId }) => clientId === inBrowser.client_id && (lets || !ctx.path.endsWith("/revocation")),
     clients: [client, inBrowser, { ...client, client_id: "no-refresh", grant_types: ["authorization_code"] }],
     cookies: { keys: ["a key of a test"] },
     features: {
@@ -75,6 +77,7 @@ const control = {
   "/test/console": async (request) => void (await moveConsole(JSON.parse(await bodyOf(request)).url)),
   "/test/clock": async (request) => void (ahead = JSON.parse(await bodyOf(request)).seconds),
   "/test/away": async (request) => void (away = JSON.parse(await bodyOf(request)).away),
+  "/test/revocation": async (request) => void (lets = JSON.parse(await bodyOf(request)).lets),
   "/test/forms": () => forms,
   "/test/forget": () => void (forms = []),
 };

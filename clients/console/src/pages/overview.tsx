@@ -10,18 +10,28 @@ import { Empty, Notice, Reading } from "../parts/notice";
 import { When } from "../parts/time";
 import { Link } from "../router";
 import { count, last, open, person, sentence } from "../words/text";
-import { DAY, day, HOUR, instant, spell } from "../words/time";
+import { briefly, DAY, day, HOUR, instant, spell } from "../words/time";
 import { everyPolicy } from "./policies";
 
 const DAYS = 14;
 /** No more is read than so many grants and records; the page says when that was not all. */
 const MOST = 5000;
 const SHOWN = 40;
+const REFUSED = "event_type = CALL_REFUSED";
+const DENIED_CHECKS = 'event_type = ACCESS_CHECKED AND decision = "DENIED"';
+const BY_A_REVIEWER = "DENIED_BY_A_REVIEWER";
+
+/** How often each reason was given, among the newest records. */
+interface Counted {
+  readonly by: ReadonlyMap<string, number>;
+  readonly isAll: boolean;
+}
 
 interface Seen {
   readonly live: readonly Grant[];
   readonly lately: readonly Grant[];
-  readonly reasons: ReadonlyMap<string, number>;
+  readonly refused: Counted;
+  readonly checks: Counted;
   readonly policies: readonly Policy[];
   readonly isAll: boolean;
 }
@@ -36,7 +46,13 @@ export function Overview() {
           {answer.isAll ? null : <Notice tone="warn">There is more than {MOST}: these pictures are of the newest.</Notice>}
           <section class="panel"><h2>Who holds what now</h2><Holders of={answer.live} now={now} /></section>
           <section class="panel"><h2>Requests of the last {DAYS} days</h2><Days of={answer.lately} now={now} /></section>
-          <section class="panel"><h2>Refusals and denials by reason</h2><Reasons of={answer.reasons} /></section>
+          <section class="panel">
+            <h2>Denials by reason</h2>
+            <h3>Requests and calls</h3>
+            <Reasons of={answer.refused.by} among={REFUSED} none="No request was denied, and no call refused." />
+            <h3>Checks</h3>
+            <Reasons of={answer.checks.by} among={DENIED_CHECKS} none="No check on record was a no." />
+          </section>
           <section class="panel"><h2>Policies that nobody used in {DAYS} days</h2><Unused of={answer} /></section>
         </>
       )}
@@ -46,15 +62,17 @@ export function Overview() {
 
 async function look(): Promise<Seen> {
   const since = new Date(Date.now() - DAYS * DAY).toISOString();
-  const [live, lately, reasons, policies] = await Promise.all([
+  const [live, lately, calls, checks, policies] = await Promise.all([
     all(`state = ACTIVE OR state = SCHEDULED`),
     all(`create_time >= "${since}"`),
-    refusals(since),
+    reasons(REFUSED, since),
+    reasons(DENIED_CHECKS, since),
     everyPolicy(),
   ]);
-  const isAll = live.length < MOST && lately.length < MOST;
-  lately.filter((grant) => grant.state === State.DENIED).forEach(() => reasons.set("DENIED_BY_A_REVIEWER", (reasons.get("DENIED_BY_A_REVIEWER") ?? 0) + 1));
-  return { live: live.filter(isLive), lately, reasons, policies, isAll };
+  const isAll = live.length < MOST && lately.length < MOST && calls.isAll && checks.isAll;
+  const denied = lately.filter((grant) => grant.state === State.DENIED).length;
+  const refused = { ...calls, by: denied > 0 ? new Map([...calls.by, [BY_A_REVIEWER, denied]]) : calls.by };
+  return { live: live.filter(isLive), lately, refused, checks, policies, isAll };
 }
 
 async function all(filter: string): Promise<Grant[]> {
@@ -68,17 +86,17 @@ async function all(filter: string): Promise<Grant[]> {
   return found;
 }
 
-async function refusals(since: string): Promise<Map<string, number>> {
+async function reasons(among: string, since: string): Promise<Counted> {
   const found = new Map<string, number>();
   let pageToken = "";
   let number = 0;
   do {
-    const page = await call(() => audit.listAuditEvents({ filter: `event_type = CALL_REFUSED AND event_time >= "${since}"`, pageToken, pageSize: 1000, orderBy: "seq desc" }));
+    const page = await call(() => audit.listAuditEvents({ filter: `${among} AND event_time >= "${since}"`, pageToken, pageSize: 1000, orderBy: "seq desc" }));
     page.auditEvents.forEach((event) => found.set(event.reason, (found.get(event.reason) ?? 0) + Math.max(1, Number(event.repeatCount))));
     number += page.auditEvents.length;
     pageToken = page.nextPageToken;
   } while (pageToken !== "" && number < MOST);
-  return found;
+  return { by: found, isAll: pageToken === "" };
 }
 
 /** Live grants as bars on one axis of time; the nearest end comes first. */
@@ -125,17 +143,13 @@ function daysOf(lately: readonly Grant[], now: number): Day[] {
 
 function Days({ of: lately, now }: { readonly of: readonly Grant[]; readonly now: number }) {
   const days = daysOf(lately, now);
-  const most = Math.max(1, ...days.map((each) => each.asked));
-  const words = days.filter((each) => each.asked > 0).map((each) => `${day(each.at)}: ${each.asked}`).join(", ");
   return (
     <>
-      <svg class="days" viewBox={`0 0 ${DAYS * 40} 120`} role="img" aria-label={`Requests by day: ${words || "none"}`}>
-        {days.map((each, at) => {
-          const height = (each.asked / most) * 80;
-          return <g key={each.at}><rect class="span" x={at * 40 + 8} width="24" y={100 - height} height={height} rx="3" />{each.asked > 0 ? <text class="tick" x={at * 40 + 20} y={95 - height} text-anchor="middle">{each.asked}</text> : null}{at % 3 === 1 ? <text class="tick" x={at * 40 + 20} y="116" text-anchor="middle">{day(each.at)}</text> : null}</g>;
-        })}
-      </svg>
-      <details><summary>As a table, with the time to decision</summary>
+      <h3>How many were asked for</h3>
+      <Bars label="Requests by day" of={days.map((each) => ({ at: each.at, height: each.asked, said: `${each.asked}` }))} />
+      <h3>How long a decision took, by the median</h3>
+      <Bars label="Median time to decision by day" of={days.map((each) => ({ at: each.at, height: each.median ?? 0, said: briefly(each.median ?? 0) }))} />
+      <details><summary>As a table</summary>
         <table><thead><tr><th scope="col">Day</th><th scope="col">Requests</th><th scope="col">Median time to decision</th></tr></thead>
           <tbody>{days.map((each) => <tr key={each.at}><td>{day(each.at)}</td><td>{each.asked}</td><td>{each.median === undefined ? "–" : spell(each.median)}</td></tr>)}</tbody></table>
       </details>
@@ -143,17 +157,43 @@ function Days({ of: lately, now }: { readonly of: readonly Grant[]; readonly now
   );
 }
 
-function Reasons({ of: reasons }: { readonly of: ReadonlyMap<string, number> }) {
+interface Bar {
+  readonly at: number;
+  readonly height: number;
+  readonly said: string;
+}
+
+/** A bar a day, with its value above it. A day of which there is nothing to say has none. */
+function Bars({ label, of: bars }: { readonly label: string; readonly of: readonly Bar[] }) {
+  const most = Math.max(...bars.map((each) => each.height)) || 1;
+  const words = bars.filter((each) => each.height > 0).map((each) => `${day(each.at)}: ${each.said}`).join(", ");
+  return (
+    <svg class="days" viewBox={`0 0 ${bars.length * 40} 120`} role="img" aria-label={`${label}: ${words || "none"}`}>
+      {bars.map((each, at) => {
+        const height = (each.height / most) * 80;
+        return <g key={each.at}><rect class="span" x={at * 40 + 8} width="24" y={100 - height} height={height} rx="3" />{each.height > 0 ? <text class="tick" x={at * 40 + 20} y={95 - height} text-anchor="middle">{each.said}</text> : null}{at % 3 === 1 ? <text class="tick" x={at * 40 + 20} y="116" text-anchor="middle">{day(each.at)}</text> : null}</g>;
+      })}
+    </svg>
+  );
+}
+
+interface ReasonsProps {
+  readonly of: ReadonlyMap<string, number>;
+  readonly among: string;
+  readonly none: string;
+}
+
+function Reasons({ of: reasons, among, none }: ReasonsProps) {
   const sorted = [...reasons].sort(([, one], [, other]) => other - one).slice(0, 12);
   if (sorted.length === 0) {
-    return <Empty>Nothing was refused.</Empty>;
+    return <Empty>{none}</Empty>;
   }
   const most = sorted[0]?.[1] ?? 1;
   return (
     <ul class="holders">
       {sorted.map(([reason, number]) => (
         <li key={reason}>
-          <span>{reason === "DENIED_BY_A_REVIEWER" ? sentence(reason) : <Link to={`/audit?filter=${encodeURIComponent(`event_type = CALL_REFUSED AND reason = "${reason}"`)}`}>{sentence(reason)}</Link>} <span class="soft">{count(number, "time")}</span></span>
+          <span>{reason === BY_A_REVIEWER ? sentence(reason) : <Link to={`/audit?filter=${encodeURIComponent(`${among} AND reason = "${reason}"`)}`}>{sentence(reason)}</Link>} <span class="soft">{count(number, "time")}</span></span>
           <span class="lane" aria-hidden="true"><span class="bar bad" style={{ left: "0%", width: `${((number / most) * 100).toFixed(2)}%` }} /></span>
         </li>
       ))}

@@ -1,6 +1,6 @@
 /** Policies: what they say, what they would answer, what a draft would change, and changes that wait for a second admin. */
 import { toJsonString } from "@bufbuild/protobuf";
-import { type Policy, type PolicyProposal, PolicyProposal_State as Proposed, PolicySchema, PolicyChange_ChangeType as Kind } from "contract/jitaccess/v1/policy_pb";
+import { type Policy, type PolicyProposal, PolicyProposal_State as Proposed, PolicySchema, PolicyChange_ChangeType as Kind, type ReviewAssurance } from "contract/jitaccess/v1/policy_pb";
 
 import { call, policies } from "../api";
 import { Fact, Facts, Patterns, who } from "../grant/facts";
@@ -83,11 +83,26 @@ function PolicyFacts({ policy }: { readonly policy: Policy }) {
           )}
         </Fact>
       )}
+      {policy.reviewAssurance ? <Fact name="Approvers log in"><LogInRule of={policy.reviewAssurance} /></Fact> : null}
+      {policy.maxUses > 0 ? <Fact name="Uses">{policy.maxUses} at most</Fact> : null}
+      {policy.idleTimeout ? <Fact name="Ends early">after {spell(span(policy.idleTimeout))} without use</Fact> : null}
+      {policy.warnBefore ? <Fact name="Warns">{spell(span(policy.warnBefore))} before the end</Fact> : null}
       {conditions.filter(([, text]) => text !== "").map(([name, text]) => <Fact key={name} name={name}><code>{open(text)}</code></Fact>)}
       {policy.breakGlass ? <Fact name="Emergency">{who(policy.breakGlass.eligible)}, {spell(span(policy.breakGlass.maxDuration))} at most, reviewed within {spell(span(policy.breakGlass.reviewWithin))}</Fact> : null}
       {policy.extension ? <Fact name="More time">{count(policy.extension.maxExtensions, "time")}, {spell(span(policy.extension.maxTotalDuration))} in all</Fact> : null}
       <Fact name="Changed"><When at={instant(policy.updateTime)} now={now} />, revision {`${policy.revision}`}</Fact>
     </Facts>
+  );
+}
+
+/** How strongly and how lately whoever approves must have logged in. */
+function LogInRule({ of: rule }: { readonly of: ReviewAssurance }) {
+  return (
+    <ul class="patterns" aria-label="What the log-in must be">
+      {rule.acr.length > 0 ? <li>with acr {rule.acr.map((acr, at) => <span key={acr}>{at > 0 ? " or " : ""}<code>{open(acr)}</code></span>)}</li> : null}
+      {rule.amr.length > 0 ? <li>with amr {rule.amr.map((amr, at) => <span key={amr}>{at > 0 ? " and " : ""}<code>{open(amr)}</code></span>)}</li> : null}
+      {rule.maxAge ? <li>within the last {spell(span(rule.maxAge))}</li> : null}
+    </ul>
   );
 }
 

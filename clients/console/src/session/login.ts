@@ -126,13 +126,20 @@ export class Provider {
     return tokensOf(await oauth.processRefreshTokenResponse(this.server, this.client, answer), before);
   }
 
-  /** Tells the provider that the refresh token is not needed any more. Returns whether the provider answered. */
+  /** Tells the provider that the refresh token is not needed any more. Returns whether the provider is there. */
   async revoke(refresh: string): Promise<boolean> {
     if (this.server.revocation_endpoint === undefined) {
       return true;
     }
     const options = { ...plain(new URL(this.server.issuer)), signal: () => AbortSignal.timeout(PATIENCE) };
-    return oauth.revocationRequest(this.server, this.client, oauth.None(), refresh, options).then(() => true, () => false);
+    return oauth.revocationRequest(this.server, this.client, oauth.None(), refresh, options).then(() => true, () => this.isThere());
+  }
+
+  /** A provider that lets no page revoke tokens (CORS) looks as if it were away; its discovery document tells the two apart. */
+  private async isThere(): Promise<boolean> {
+    const issuer = new URL(this.server.issuer);
+    const options = { ...plain(issuer), signal: () => AbortSignal.timeout(PATIENCE) };
+    return oauth.discoveryRequest(issuer, options).then((answer) => answer.ok, () => false);
   }
 
   /** Leaves for where the provider ends its own session too (OpenID Connect RP-Initiated Logout 1.0). Returns whether it can. */

@@ -41,6 +41,15 @@ export function day(at: number): string {
 
 /** `1 h 30 min`: the two largest units, so that nobody has to count. */
 export function spell(given: number): string {
+  return largest(given, 2);
+}
+
+/** `2 h`: the largest unit alone, rounded down, where there is no room for more. */
+export function briefly(given: number): string {
+  return largest(given, 1);
+}
+
+function largest(given: number, units: number): string {
   const seconds = Math.max(0, Math.round(given / 1000));
   const parts: [number, string][] = [
     [Math.floor(seconds / 86_400), "d"],
@@ -49,7 +58,7 @@ export function spell(given: number): string {
     [seconds % 60, "s"],
   ];
   const first = parts.findIndex(([number]) => number > 0);
-  const shown = parts.slice(first < 0 ? 3 : first, first < 0 ? 4 : first + 2).filter(([number], at) => number > 0 || at === 0);
+  const shown = parts.slice(first < 0 ? 3 : first, first < 0 ? 4 : first + units).filter(([number], at) => number > 0 || at === 0);
   return shown.map(([number, unit]) => `${number} ${unit}`).join(" ");
 }
 
