@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from jitaccess.v1 import access_pb2, policy_pb2
-from tests.cli.conftest import COMMAND
+from tests import prepared
 from tests.cli.samples import FULL_ID, grant, listed
 from tests.cli.terminal import terminal
 from tests.client.service import Service
@@ -154,7 +154,7 @@ def test_text_that_the_output_cannot_encode_is_escaped(process: Process, service
 
 def test_an_argument_that_is_no_text_is_a_usage_error(environment: Mapping[str, str], service: Service) -> None:
     ran = subprocess.run(
-        [*COMMAND, "request", b"database/\xff", "--action", "read"],
+        [prepared.command("jit"), "request", b"database/\xff", "--action", "read"],
         env=dict(environment),
         capture_output=True,
         timeout=60,
@@ -168,7 +168,7 @@ def test_an_argument_that_is_no_text_is_a_usage_error(environment: Mapping[str, 
 def test_a_reader_that_goes_away_ends_it_quietly(environment: Mapping[str, str], service: Service) -> None:
     service.will_answer("ListGrants", listed(*[grant() for _ in range(1000)]))
     process = subprocess.Popen(
-        [*COMMAND, "ls", "--limit", "1000"],
+        [prepared.command("jit"), "ls", "--limit", "1000"],
         env=dict(environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -188,7 +188,10 @@ def test_an_interrupt_while_waiting_exits_130_without_a_traceback(
 ) -> None:
     service.is_silent = True
     process = subprocess.Popen(
-        [*COMMAND, "ls", "--timeout", "50"], env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [prepared.command("jit"), "ls", "--timeout", "50"],
+        env=dict(environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     service.was_asked.wait(timeout=50)
 
@@ -203,7 +206,7 @@ def test_a_terminal_gets_colour_and_short_ids(environment: Mapping[str, str], se
     service.will_answer("ListGrants", listed(grant()))
     env = dict(environment) | {"TERM": "xterm-256color"}
 
-    with terminal([*COMMAND, "ls"], env=env, columns=200) as person:
+    with terminal([prepared.command("jit"), "ls"], env=env, columns=200) as person:
         shown = person.read_all()
 
     assert "\x1b[33mPENDING" in shown
@@ -217,7 +220,7 @@ def test_a_person_is_shown_what_is_decided_on_and_asked(
 ) -> None:
     service.will_answer("GetGrant", grant())
 
-    with terminal([*COMMAND, "approve", FULL_ID], env=environment) as person:
+    with terminal([prepared.command("jit"), "approve", FULL_ID], env=environment) as person:
         asked = person.read_until("Approve it? [y/N]")
         person.type(f"{answer}\n")
         person.read_all()
@@ -230,9 +233,9 @@ def test_a_person_is_shown_what_is_decided_on_and_asked(
 def test_a_person_is_told_that_what_was_shown_has_changed(environment: Mapping[str, str], service: Service) -> None:
     service.will_answer("GetGrant", grant(), grant(etag="etag-2"))
 
-    with terminal([*COMMAND, "show", FULL_ID], env=environment) as person:
+    with terminal([prepared.command("jit"), "show", FULL_ID], env=environment) as person:
         person.read_all()
-    with terminal([*COMMAND, "approve", FULL_ID], env=environment) as person:
+    with terminal([prepared.command("jit"), "approve", FULL_ID], env=environment) as person:
         person.read_until("It has changed since you saw it. Approve it as it is now? [y/N]")
         person.type("y\n")
         person.read_all()
@@ -244,7 +247,7 @@ def test_no_color_is_respected_on_a_terminal(environment: Mapping[str, str], ser
     service.will_answer("ListGrants", listed(grant()))
     env = dict(environment) | {"TERM": "xterm-256color", "NO_COLOR": "1"}
 
-    with terminal([*COMMAND, "ls"], env=env, columns=200) as person:
+    with terminal([prepared.command("jit"), "ls"], env=env, columns=200) as person:
         shown = person.read_all()
 
     assert "PENDING" in shown
@@ -255,7 +258,7 @@ def test_json_on_a_terminal_is_plain_and_unwrapped(environment: Mapping[str, str
     service.will_answer("ListGrants", listed(grant(resources=["database/" + "x" * 300])))
     env = dict(environment) | {"TERM": "xterm-256color"}
 
-    with terminal([*COMMAND, "ls", "-o", "json"], env=env, columns=40) as person:
+    with terminal([prepared.command("jit"), "ls", "-o", "json"], env=env, columns=40) as person:
         shown = person.read_all()
 
     assert json.loads(shown)["grants"][0]["resources"] == ["database/" + "x" * 300]
@@ -265,7 +268,7 @@ def test_a_narrow_terminal_shows_records(environment: Mapping[str, str], service
     service.will_answer("ListGrants", listed(grant()))
     env = dict(environment) | {"TERM": "dumb"}
 
-    with terminal([*COMMAND, "inbox"], env=env, columns=50) as person:
+    with terminal([prepared.command("jit"), "inbox"], env=env, columns=50) as person:
         lines = [line.split() for line in person.read_all().splitlines()]
 
     assert ["WHO", "user:alice@example.com"] in lines
@@ -279,7 +282,7 @@ def test_on_a_terminal_prune_shows_and_asks_first(
     service.will_answer("ApplyPolicies", _pruning())
     (tmp_path / "p.yaml").write_text("policies: [{name: policies/kept}]")
 
-    command = [*COMMAND, "policy", "apply", str(tmp_path / "p.yaml"), "--prune"]
+    command = [prepared.command("jit"), "policy", "apply", str(tmp_path / "p.yaml"), "--prune"]
     with terminal(command, env=environment) as person:
         asked = person.read_until("[y/N]")
         person.type(typed)
@@ -297,7 +300,7 @@ def test_what_is_applied_after_asking_is_bound_to_what_was_shown(
     service.will_answer("ApplyPolicies", _pruning())
     (tmp_path / "p.yaml").write_text("policies: [{name: kept}]")
 
-    command = [*COMMAND, "policy", "apply", str(tmp_path / "p.yaml"), "--prune"]
+    command = [prepared.command("jit"), "policy", "apply", str(tmp_path / "p.yaml"), "--prune"]
     with terminal(command, env=environment) as person:
         person.read_until("[y/N]")
         person.type("y\n")
@@ -313,7 +316,7 @@ def test_on_a_terminal_prune_can_be_told_not_to_ask(
     service.will_answer("ApplyPolicies", _pruning())
     (tmp_path / "p.yaml").write_text("policies: [{name: policies/kept}]")
 
-    command = [*COMMAND, "policy", "apply", str(tmp_path / "p.yaml"), "--prune", flag]
+    command = [prepared.command("jit"), "policy", "apply", str(tmp_path / "p.yaml"), "--prune", flag]
     with terminal(command, env=environment) as person:
         person.read_all()
         ended = person.code()
@@ -328,7 +331,7 @@ def test_an_end_of_input_at_the_question_changes_nothing(
     service.will_answer("ApplyPolicies", _pruning())
     (tmp_path / "p.yaml").write_text("policies: [{name: policies/kept}]")
 
-    command = [*COMMAND, "policy", "apply", str(tmp_path / "p.yaml"), "--prune"]
+    command = [prepared.command("jit"), "policy", "apply", str(tmp_path / "p.yaml"), "--prune"]
     with terminal(command, env=environment) as person:
         person.read_until("[y/N]")
         person.type("\x04")
