@@ -63,7 +63,7 @@ def text(rows: Sequence[Row], summary: dict[str, Any], directory: Path) -> str:
     parts = [_HEAD.format(server=0, load=1, seconds=spoken)]
     parts += [page_of_long_runs.by_default(rows), page_of_long_runs.by_settings(rows)]
     parts += [page_of_long_runs.over_time(rows, _picture(PART, "Ten minutes", directory)), page_of_lists.section(rows)]
-    parts += [_environment(summary["environment"]), _targets(summary), _misses(summary, directory)]
+    parts += [_environment(summary["environment"], rows), _targets(summary), _misses(summary, directory)]
     parts = [part for part in parts if part]
     for part, title in _TITLES.items():
         if any(row["part"] == part for row in rows):
@@ -71,10 +71,19 @@ def text(rows: Sequence[Row], summary: dict[str, Any], directory: Path) -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _environment(environment: dict[str, Any]) -> str:
+def _environment(environment: dict[str, Any], rows: Sequence[Row]) -> str:
+    """Returns the machine and the last command, and when and of which commit each part's rows are."""
     facts = {key: value for key, value in environment.items() if key != "versions"}
     facts |= environment.get("versions", {})
-    return "## Where\n" + "; ".join(f"{key} {value}" for key, value in facts.items()) + ".\n"
+    lines = ["## Where", "; ".join(f"{key} {value}" for key, value in facts.items()) + ".\n"]
+    lines += ["| part | measured | commit |", "| --- | --- | --- |"]
+    measured: dict[tuple[str, str], dict[str, None]] = {}
+    for row in rows:
+        if "at" in row:
+            whole = row["part"] if row["part"] != PART else f"{row['part']}: {row['candidate']}"
+            measured.setdefault((whole, row["at"][:10]), {})[row.get("versions", {}).get("commit", "")] = None
+    lines += [f"| {part} | {day} | {', '.join(commits)} |" for (part, day), commits in measured.items()]
+    return "\n".join(lines) + "\n"
 
 
 def _targets(summary: dict[str, Any]) -> str:
