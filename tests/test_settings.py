@@ -64,6 +64,18 @@ class TestUnknownVariables:
         assert Settings.load().workers == 3
 
 
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [("", None), ("none", set()), ("team, https://example.com/level", {"team", "https://example.com/level"})],
+)
+def test_the_claims_that_are_stored_are_named_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, given: str, stored: set[str] | None
+) -> None:
+    monkeypatch.setenv("JIT_STORED_CLAIMS", given)
+
+    assert Settings.load().claims_to_store == stored
+
+
 class TestWords:
     @pytest.mark.parametrize(
         ("variable", "value", "told"),
@@ -79,6 +91,15 @@ class TestWords:
             ("JIT_NOTIFICATIONS_SOURCE", "a b", "must be 1 to 256 ASCII characters without spaces"),
             ("JIT_TRUSTED_PROXIES", "proxy", "must be addresses, networks such as 10.0.0.0/8, or unix"),
             ("JIT_DATABASE_URL", "mysql://u:hunter2@h/d", "must be sqlite:///FILE or postgresql://USER@HOST/DB"),
+            ("JIT_NOTIFICATION_RETENTION", "1h", "JIT_NOTIFICATION_RETENTION: must be at least 2 days"),
+            (
+                "JIT_STORED_CLAIMS",
+                "team, my claim",
+                "names the claim 'my claim'; a name is 1 to 256 printable",
+            ),
+            ("JIT_STORED_CLAIMS", "claims.team", "JIT_STORED_CLAIMS: names 'claims.team'; give the name alone"),
+            ("JIT_STORED_CLAIMS", "team,team", "JIT_STORED_CLAIMS: has team twice"),
+            ("JIT_STORED_CLAIMS", "none,team", "JIT_STORED_CLAIMS: has `none` beside names of claims"),
             ("JIT_ISSUERS", "{}", "JIT_ISSUERS: must be a list, such as [a, b]"),
             ("JIT_ISSUERS", "[", "JIT_ISSUERS: is not JSON; give a list"),
         ],

@@ -93,6 +93,7 @@ def _decoded(value: object) -> object:
 BoundAddress = Annotated[Address, NoDecode, BeforeValidator(_address)]
 Span = Annotated[timedelta, BeforeValidator(_span)]
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+OptionalCommaList = Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_split)]
 JSON_LIST: Final = BeforeValidator(_decoded)
 """Reads a text as JSON."""
 

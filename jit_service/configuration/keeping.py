@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings
 
-from jit_service.configuration.forms import Span
+from jit_service.configuration.forms import OptionalCommaList, Span
+
+NO_CLAIMS: Final = "none"
+_MAX_CLAIMS: Final = 100
+# A name of a claim may be a URL (RFC 7519, 4.2).
+_CLAIM: Final = re.compile(r"[^\s,()\"'`]{1,256}")
 
 
 class KeepingSettings(BaseSettings):
@@ -32,6 +39,19 @@ class KeepingSettings(BaseSettings):
         le=timedelta(days=90),
         description="How long a repeated request_id gets the same answer.",
     )
+    notification_retention: Span = Field(
+        default=timedelta(days=90),
+        ge=timedelta(days=2),
+        le=timedelta(days=3650),
+        description="How long notifications are kept that were given up, and those of a receiver that is no longer in "
+        "the settings, and what is remembered of messages that were sent.",
+    )
+    stored_claims: OptionalCommaList = Field(
+        default=None,
+        description="The claims of a requester's token that are stored with its request, and no others; by default "
+        "those that the conditions of its policy read. A condition that reads another is refused.",
+        json_schema_extra={"form": f"exact names of claims with commas between them, or `{NO_CLAIMS}`"},
+    )
     checkpoint_to: str = Field(
         default="",
         repr=False,
@@ -50,6 +70,30 @@ class KeepingSettings(BaseSettings):
     checkpoint_allow_private: bool = Field(
         default=False, description="Whether the URL of JIT_CHECKPOINT_TO may lead to a private address."
     )
+
+    @property
+    def claims_to_store(self) -> frozenset[str] | None:
+        """The names of the claims that are stored with a request; None: those that conditions read."""
+        return None if self.stored_claims is None else frozenset(self.stored_claims) - {NO_CLAIMS}
+
+    @field_validator("stored_claims")
+    @classmethod
+    def _claims(cls, given: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if given is None:
+            return None
+        if NO_CLAIMS in given and len(given) > 1:
+            raise ValueError(f"has `{NO_CLAIMS}` beside names of claims; give one or the other")
+        if len(given) > _MAX_CLAIMS:
+            raise ValueError(f"has {len(given)} names; at most {_MAX_CLAIMS} are allowed")
+        for claim in given:
+            if not _CLAIM.fullmatch(claim) or not claim.isprintable():
+                allowed = "1 to 256 printable characters without spaces, commas, quotes and parentheses"
+                raise ValueError(f"names the claim {claim[:80]!a}; a name is {allowed}")
+            if claim.startswith("claims."):
+                raise ValueError(f"names {claim[:80]!a}; give the name alone, as the token has it")
+            if given.count(claim) > 1:
+                raise ValueError(f"has {claim} twice")
+        return given
 
     def keeping_faults(self) -> list[str]:
         """Returns what is wrong with these settings together, a line each that begins with the setting."""

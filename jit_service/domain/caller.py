@@ -74,7 +74,8 @@ class Caller(NamedTuple):
     whatever is denied to any group is denied to the caller (invariant I28). `request_digest` is over the whole request,
     to know it again when its request_id comes a second time. `proved_until` is when its token expires. `delegated` are
     the rights to review that others have put into its hands, as they are now. `exact` is how principals begin whose
-    letter case counts at this service, for the names that the caller writes (`name.principal`).
+    letter case counts at this service, for the names that the caller writes (`name.principal`). `stored_claims` are the
+    names of the claims that this service stores with a request; None: those that conditions read.
     """
 
     principal: str
@@ -86,6 +87,7 @@ class Caller(NamedTuple):
     delegated: tuple[Right, ...] = ()
     proved_until: datetime | None = None
     exact: tuple[str, ...] = ()
+    stored_claims: frozenset[str] | None = None
 
     @property
     def account(self) -> Account | None:

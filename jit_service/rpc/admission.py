@@ -64,7 +64,10 @@ class Admission:
         quota: Quota,
         trusted_proxies: Sequence[str],
         certificates: ClientCertificates | None = None,
+        *,
+        stored_claims: frozenset[str] | None = None,
     ) -> None:
+        self._stored_claims = stored_claims
         self._certificates = certificates
         self._authenticator = authenticator
         self._quota = quota
@@ -72,7 +75,7 @@ class Admission:
 
     def unauthenticated(self, method: str, metadata: Metadata, peer: str) -> Caller:
         """Returns the caller before it is identified: where the call comes from, and nothing that a token proves."""
-        return Caller(principal="", origin=self._origins.of(method, metadata, peer))
+        return Caller(principal="", origin=self._origins.of(method, metadata, peer), stored_claims=self._stored_claims)
 
     def shown(self, context: grpc.ServicerContext) -> Shown:
         """Returns the client certificate of the call's connection, nothing where none could prove a caller."""
@@ -213,6 +216,7 @@ def with_identity(caller: Caller, identity: Identity) -> Caller:
         claims=identity.claims,
         proved_until=identity.expires_at,
         exact=identity.exact,
+        stored_claims=caller.stored_claims,
     )
 
 

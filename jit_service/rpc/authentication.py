@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from jit_service.background import BackgroundThread
+from jit_service.domain.conditions import kept_claims
 from jit_service.domain.errors import IssuerKeysUnavailable, JitError, TokenExpired, TokenInvalid, TokenMissing
 from jit_service.domain.language import name
 from jit_service.issuers import MAX_TOKEN_BYTES, Issuer, exact_principals
@@ -336,5 +337,5 @@ def _identity(payload: dict[str, Any], issuer: Issuer, exact: tuple[str, ...]) -
         issuer_subject=name.foreign_id(subject),
         token_id=name.foreign_id(token_id) if isinstance(token_id, str) else "",
         exact=exact,
-        claims=payload,
+        claims=kept_claims.told(payload),
     )

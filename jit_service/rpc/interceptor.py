@@ -73,8 +73,9 @@ class CallInterceptor(grpc.ServerInterceptor):
         unproved: UnauthenticatedCalls,
         resource: ProtectedResource,
         certificates: ClientCertificates | None = None,
+        stored_claims: frozenset[str] | None = None,
     ) -> None:
-        self.admission = Admission(authenticator, quota, trusted_proxies, certificates)
+        self.admission = Admission(authenticator, quota, trusted_proxies, certificates, stored_claims=stored_claims)
         self._unproved = unproved
         self._resource = resource
         self._store = store

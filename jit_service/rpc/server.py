@@ -140,6 +140,7 @@ class Backend:
     unproved: UnauthenticatedCalls
     resource: ProtectedResource
     certificates: ClientCertificates | None = None
+    stored_claims: frozenset[str] | None = None
 
     def interceptor(self, trusted_proxies: Sequence[str], quota: Quota) -> CallInterceptor:
         """Returns the interceptor of an address whose peers are trusted as these proxies."""
@@ -153,6 +154,7 @@ class Backend:
             unproved=self.unproved,
             resource=self.resource,
             certificates=self.certificates,
+            stored_claims=self.stored_claims,
         )
 
 

@@ -14,6 +14,7 @@ from shutil import disk_usage
 from typing import Final
 
 from jit_service.check import AuditMode
+from jit_service.configuration.forms import shown_span
 from jit_service.domain.audit.checkpoint import Checkpoint
 from jit_service.domain.errors import JitError
 from jit_service.domain.tokens import signing_key as key_rules
@@ -64,7 +65,7 @@ def _store(settings: Settings, clock: Clock) -> Iterator[Finding]:
             for examine in (
                 _chain,
                 _index,
-                _figures,
+                partial(_figures, settings=settings),
                 partial(_clock, settings=settings),
                 partial(_keys, settings=settings),
             ):
@@ -98,10 +99,10 @@ def _index(store: Store) -> Iterator[Finding]:
     yield _ok("grants", f"{count} pending or live grants are as the service left them")
 
 
-def _figures(store: Store) -> Iterator[Finding]:
+def _figures(store: Store, *, settings: Settings) -> Iterator[Finding]:
     with store.snapshot() as snapshot:
         figures = snapshot.figures()
-    yield from _delivery(figures)
+    yield from _delivery(figures, settings)
     if figures.unmerged_records > _UNMERGED:
         yield _warning("audit log", f"{figures.unmerged_records} records wait to be merged: does the service run?")
     late = figures.unrecorded_end_at
@@ -121,9 +122,18 @@ def _clock(store: Store, *, settings: Settings) -> Iterator[Finding]:
         yield _ok(about, "agrees with " + ("the store" if theirs is None else "the database server's"))
 
 
-def _delivery(figures: Figures) -> Iterator[Finding]:
+def _delivery(figures: Figures, settings: Settings) -> Iterator[Finding]:
     stuck = [each for each in figures.outbox if _is_stuck(each, figures.now)]
+    known = {receiver.name for receiver in settings.notifications}
     for each in stuck:
+        if each.receiver not in known:
+            after = shown_span(settings.notification_retention)
+            yield _warning(
+                f"receiver {each.receiver}",
+                f"is not in the settings, and {each.waiting + each.given_up} of its notifications are not delivered; "
+                f"they are forgotten once they are {after} old, and keep their audit records until then",
+            )
+            continue
         yield _warning(
             f"receiver {each.receiver}",
             f"{each.waiting} notifications wait, {each.given_up} are given up; see `jit-service notifications list`",

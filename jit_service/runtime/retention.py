@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from jit_service.background import BackgroundThread
 from jit_service.domain.audit.event import SERVICE
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.errors import LostRace, TokensOff
+from jit_service.notifications import forgetting
 from jit_service.runtime.lease import Lease
 from jit_service.settings import Settings
 from jit_service.storage import Store
@@ -25,6 +29,15 @@ _TASK: Final = "retention"
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """What is forgotten after a span. `forget` forgets a batch, and returns it in words; empty text: there was none."""
+
+    span: timedelta
+    is_due: Callable[[], bool]
+    forget: Callable[[], str]
+
+
 def pruning_by(settings: Settings, issuing: Issuing | None) -> Pruning | None:
     """Returns how the settings prune the log; None if they do not. Raises TokensOff if nobody signs where it begins."""
     if settings.audit_retention is None:
@@ -34,33 +47,60 @@ def pruning_by(settings: Settings, issuing: Issuing | None) -> Pruning | None:
     return Pruning(retention=settings.audit_retention, archive=settings.audit_archive, issuing=issuing)
 
 
+def bounds_of(store: Store, settings: Settings, issuing: Issuing | None) -> list[Bound]:
+    """Returns what the settings have forgotten. Raises TokensOff as `pruning_by` does."""
+    pruning = pruning_by(settings, issuing)
+    # Notifications first: those that wait keep their records from being pruned.
+    bounds = [_of_notifications(store, settings)]
+    return bounds if pruning is None else [*bounds, _of_audit_log(store, pruning)]
+
+
 class Retention(BackgroundThread):
     """Forgets what is due at every interval, a batch at a time, as long as this process has the lease of the task."""
 
-    def __init__(self, store: Store, pruning: Pruning) -> None:
+    def __init__(self, store: Store, bounds: Sequence[Bound]) -> None:
         # Often enough for a short retention too.
-        interval = min(_INTERVAL, pruning.retention / 10)
+        interval = min(_INTERVAL, *(bound.span / 10 for bound in bounds))
         super().__init__(name="retention", interval=interval, undone="what is too old is not forgotten")
-        self._store = store
-        self._pruning = pruning
+        self._bounds = bounds
         self._lease = Lease(store, _TASK)
 
     def work(self) -> None:
         """Forgets all that is due, if no other process does."""
-        while not self.stopping.is_set() and self._is_due() and self._lease.is_held(span=_LEASE) and self._prune():
-            pass
+        for bound in self._bounds:
+            while not self.stopping.is_set() and bound.is_due() and self._lease.is_held(span=_LEASE):
+                if not self._forget(bound):
+                    break
 
-    def _is_due(self) -> bool:
-        return audit_pruning.due(self._store, self._pruning.retention) is not None
-
-    def _prune(self) -> bool:
+    def _forget(self, bound: Bound) -> bool:
         try:
-            pruned = audit_pruning.prune_next(self._store, self._pruning, ITSELF, rest=_give_way)
+            forgotten = bound.forget()
         except LostRace:
             return False
-        if pruned is not None:
-            _log.info("%s", said(pruned))
-        return pruned is not None
+        if forgotten:
+            _log.info("%s", forgotten)
+        return bool(forgotten)
+
+
+def _of_notifications(store: Store, settings: Settings) -> Bound:
+    span, receivers = settings.notification_retention, [receiver.name for receiver in settings.notifications]
+    return Bound(
+        span=span,
+        is_due=partial(forgetting.is_due, store, span, receivers),
+        forget=lambda: forgetting.said(forgetting.forget(store, span, receivers), receivers),
+    )
+
+
+def _of_audit_log(store: Store, pruning: Pruning) -> Bound:
+    def forget() -> str:
+        pruned = audit_pruning.prune_next(store, pruning, ITSELF, rest=_give_way)
+        return "" if pruned is None else said(pruned)
+
+    return Bound(
+        span=pruning.retention,
+        is_due=lambda: audit_pruning.due(store, pruning.retention) is not None,
+        forget=forget,
+    )
 
 
 def said(pruned: Range) -> str:

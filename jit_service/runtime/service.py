@@ -41,7 +41,7 @@ from jit_service.runtime.audit_compactor import AuditCompactor
 from jit_service.runtime.channels import channels_of
 from jit_service.runtime.checkpoint_keeper import CheckpointKeeper, checkpointing_by
 from jit_service.runtime.gauges import Parts
-from jit_service.runtime.retention import Retention, pruning_by
+from jit_service.runtime.retention import Retention, bounds_of
 from jit_service.runtime.steady_clock import MAX_STEP, SteadyClock, utc_now
 from jit_service.runtime.sweeper import Sweeper
 from jit_service.settings import Address, Settings
@@ -115,7 +115,12 @@ class Service:
         self.store = _sound_store(settings, clock, host=host)
         self._dual_control = settings.policies_dual_control
         issuers = _issuers_of(settings)
-        self._itself = Caller(principal=SERVICE, origin=Origin(method="start-up"), exact=exact_principals(issuers()))
+        self._itself = Caller(
+            principal=SERVICE,
+            origin=Origin(method="start-up"),
+            exact=exact_principals(issuers()),
+            stored_claims=settings.claims_to_store,
+        )
         self.issuing = issuing_of(settings)
         if self.issuing is not None:
             _demand_keys(self.store, self.issuing)
@@ -139,6 +144,7 @@ class Service:
             unproved=UnauthenticatedCalls(self.store),
             resource=ProtectedResource(settings.resource, settings.public_grpc_address, lambda: authenticator.issuers),
             certificates=_client_certificates(settings, self._certificate, clock),
+            stored_claims=settings.claims_to_store,
         )
         self._server = build_server(settings, backend)
         self._ext_proc_server = build_ext_proc_server(settings, backend, self.open_requests)
@@ -162,7 +168,7 @@ class Service:
                 replays=settings.replay_retention,
             ),
             AuditCompactor(self.store),
-            *_retention(self.store, settings, self.issuing),
+            _retention(self.store, settings, self.issuing),
             *_checkpoints(self.store, settings, self.issuing),
             *(Deliverer(self.store, channel) for channel in channels_of(settings)),
             backend.streams,
@@ -243,13 +249,12 @@ def _sound_store(settings: Settings, clock: Clock, *, host: bool) -> Store:
     return store
 
 
-def _retention(store: Store, settings: Settings, issuing: Issuing | None) -> tuple[_Part, ...]:
-    """Returns what forgets by the settings; nothing if all is kept for ever. Raises ServiceError."""
+def _retention(store: Store, settings: Settings, issuing: Issuing | None) -> Retention:
+    """Returns what forgets by the settings. Raises ServiceError."""
     try:
-        pruning = pruning_by(settings, issuing)
+        return Retention(store, bounds_of(store, settings, issuing))
     except TokensOff as fault:
         raise ServiceError(str(fault)) from None
-    return () if pruning is None else (Retention(store, pruning),)
 
 
 def _checkpoints(store: Store, settings: Settings, issuing: Issuing | None) -> tuple[_Part, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,8 +18,8 @@ from jit_service.storage.audit_log import AuditLog
 from jit_service.storage.audit_records import record_at
 from jit_service.storage.tables import OutboxRow, SentMessageRow
 
-_KEPT: Final = timedelta(days=90)
-"""How long the reference of a sent message is kept after its last change."""
+FORGOTTEN_AT_ONCE: Final = 500
+"""How many notifications one transaction forgets at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,12 +107,10 @@ class Outbox:
         self._session.execute(delete(OutboxRow).where(_is_of(claim)))
 
     def keep_reference(self, claim: Claim, reference: str) -> None:
-        """Keeps what the receiver calls the message, for the next one about the same grant; for 90 days."""
+        """Keeps what the receiver calls the message, for the next one about the same grant, until `forget`."""
         key = {"receiver": claim.receiver, "addressee": claim.addressee, "about": claim.about}
         self._session.merge(SentMessageRow(**key, reference=reference, at=self.now))
-        too_old = col(SentMessageRow.at) < self.now - _KEPT
         self._session.flush()
-        self._session.execute(delete(SentMessageRow).where(too_old))
 
     def put_off(self, claim: Claim, fault: str, *, until: datetime) -> None:
         """Schedules another attempt, unless another process has claimed it meanwhile."""
@@ -143,6 +142,20 @@ class Outbox:
         values: dict[str, Any] = {"attempts": 0, "due_at": self.now, "gave_up_at": None}
         result: Any = self._session.execute(update(OutboxRow).where(wanted).values(**values))
         return int(result.rowcount)
+
+    def forget(self, *, before: datetime, receivers: Collection[str]) -> dict[str, int]:
+        """Forgets what was given up before the instant, older ones of other receivers, and older references.
+
+        Returns how many notifications it forgot by receiver, FORGOTTEN_AT_ONCE together at most.
+        """
+        self._session.execute(delete(SentMessageRow).where(col(SentMessageRow.at) < before))
+        key = (col(OutboxRow.receiver), col(OutboxRow.addressee), col(OutboxRow.seq))
+        wanted = select(*key).where(predicates.is_forgettable(before, receivers)).order_by(*key)
+        found = self._session.exec(wanted.limit(FORGOTTEN_AT_ONCE).with_for_update(skip_locked=True)).all()
+        for receiver, addressee, seq in found:
+            this = and_(key[0] == receiver, key[1] == addressee, key[2] == seq)
+            self._session.execute(delete(OutboxRow).where(this))
+        return dict(Counter(receiver for receiver, _, _ in found))
 
     def _update_claim(self, claim: Claim, **values: Any) -> None:
         mine = and_(_is_of(claim), col(OutboxRow.attempts) == claim.attempts)

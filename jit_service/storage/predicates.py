@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -99,6 +100,12 @@ def due(receiver: str, now: Now) -> Scope:
         col(earlier.gave_up_at).is_(None),
     )
     return and_(mine, col(OutboxRow.gave_up_at).is_(None), ~awaited.exists())
+
+
+def is_forgettable(before: datetime, receivers: Collection[str]) -> Scope:
+    """Selects the notifications that were given up before the instant, and the older ones of other receivers."""
+    ownerless = and_(col(OutboxRow.receiver).not_in(receivers), col(OutboxRow.at) < before)
+    return or_(col(OutboxRow.gave_up_at) < before, ownerless)
 
 
 def text_of(scope: Scope) -> str:

@@ -55,7 +55,7 @@ def create(store: Store, caller: Caller, policy: Policy) -> Policy:
     with store.transaction() as tx:
         if (earlier := answered_before(tx, caller, _POLICIES)) is not None:
             return earlier[0]
-        wanted = normalize(policy, exact=caller.exact)
+        wanted = normalize(policy, exact=caller.exact, claims=caller.stored_claims)
         existing = tx.policy(wanted.name)
         if existing is not None and existing.deleted_at is None:
             raise PolicyExists(f"there is a {wanted.name} already; update it", policy=wanted.name)
@@ -101,7 +101,7 @@ def update(store: Store, caller: Caller, name: str, *, etag: str, change: Callab
             return earlier[0]
         before = _find_live(tx, name)
         etags.demand(etag, name, before.revision)
-        after = normalize(change(before), exact=caller.exact)
+        after = normalize(change(before), exact=caller.exact, claims=caller.stored_claims)
         saved = tx.save_policy(*diff.update(before, after, by=caller, now=tx.now))
         _settle(tx, caller, ChangeType.UPDATED, before, saved)
         return remember(tx, caller, _POLICIES, saved)[0]
@@ -157,7 +157,8 @@ def difference(
     snapshot: Snapshot, caller: Caller, proposed: Sequence[PolicyDraft], *, prune: bool
 ) -> list[PolicyChange]:
     """Returns what applying the set would do to each policy, by name. Raises InvalidField, StaleEtag."""
-    return diff.difference(snapshot.policies(deleted=True), proposed, prune=prune, exact=caller.exact)
+    stored = snapshot.policies(deleted=True)
+    return diff.difference(stored, proposed, prune=prune, exact=caller.exact, claims=caller.stored_claims)
 
 
 def apply_change(tx: Transaction, caller: Caller, change: PolicyChange, *, proposal: str = "") -> PolicyChange:

@@ -20,12 +20,13 @@ from jit_service.domain.audit import audit_filter, chain, refusal
 from jit_service.domain.caller import Caller
 from jit_service.domain.checks import cases, decision, http_request, policy_set, search, what_if
 from jit_service.domain.checks.decision import Reason
-from jit_service.domain.conditions import condition, context, signal
+from jit_service.domain.conditions import claims_read, condition, context, kept_claims, signal
 from jit_service.domain.errors import JitError
 from jit_service.domain.grants import (
     approval,
     break_glass,
     children,
+    claims,
     coverage,
     deadlines,
     delegation,
@@ -52,11 +53,13 @@ from jit_service.domain.tokens import signing_key, token
 from tests.domain import test_authentication, test_notification, test_person, test_routing
 from tests.domain.audit import test_audit_filter, test_chain, test_refusal
 from tests.domain.checks import test_cases, test_decision, test_http_request, test_policy_set, test_search
-from tests.domain.conditions import test_condition, test_conditional, test_left_out, test_signal
+from tests.domain.conditions import test_claims_read, test_condition, test_conditional, test_left_out, test_signal
+from tests.domain.factories import policy as a_policy
 from tests.domain.grants import (
     test_approval,
     test_break_glass,
     test_child,
+    test_claims,
     test_deadlines,
     test_delegation,
     test_extension,
@@ -101,7 +104,44 @@ def _with_lines() -> None:
         regex._compiled.cache_clear()
 
 
+def _names_of_claims() -> None:
+    """With no condition looked through before, and nothing left for others."""
+    condition.claims_read.cache_clear()
+    try:
+        test_claims_read.test_a_condition_that_uses_the_claims_as_a_whole_can_read_any("claims[subject] == 1")
+    finally:
+        condition.claims_read.cache_clear()
+
+
 TWINS = [
+    Twin(
+        "a claim that was not kept and counts as absent",
+        claims.demand_kept,
+        "if unkept:",
+        "if False:",
+        test_claims.test_a_claim_that_the_settings_leave_out_does_not_count_as_absent,
+    ),
+    Twin(
+        "a request of which nothing was kept, taken for a token without claims",
+        kept_claims._readable,
+        "None if kept else ()",
+        "None",
+        lambda: test_claims.test_a_policy_that_comes_to_read_another_claim_does_not_take_it_for_absent(a_policy()),
+    ),
+    Twin(
+        "a request that keeps the whole token",
+        claims.claims_to_keep,
+        "_together(map(claims_read, conditions))",
+        "None",
+        test_claims.test_a_request_keeps_the_claims_that_its_conditions_read,
+    ),
+    Twin(
+        "a condition that reads the claims under a made-up name, for which none are kept",
+        claims_read._names,
+        "raise _AnyClaim\n        elif number == _SELECT",
+        "pass\n        elif number == _SELECT",
+        _names_of_claims,
+    ),
     Twin(
         "a search that takes any text for a pattern",
         audit_filter._is_covered,

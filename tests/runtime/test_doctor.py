@@ -20,6 +20,7 @@ from jit_service.runtime.preflight import Form, Report
 from jit_service.storage import Store
 from jit_service.use_cases.keyring import secret_of
 from tests.conftest import Clock
+from tests.notifications.webhooks import facts
 from tests.runtime.hosts import Host
 from tests.storage import people
 
@@ -123,7 +124,8 @@ def test_no_key_is_made_where_there_is_none(host: Patient) -> None:
     assert not host.key.exists()
 
 
-def test_notifications_that_nobody_takes_are_told(host: Patient) -> None:
+def test_notifications_that_nobody_takes_are_told(host: Patient, tmp_path: Path) -> None:
+    receiver = facts(tmp_path, "https://127.0.0.1:9/notified")
     told_of = Subscription(receiver="oncall", interests=frozenset({Interest(type=EventType.GRANT_APPROVED)}))
     with closing(
         Store(host.settings().store_url, clock=host.clock, subscriptions=[told_of], key=secret_of(host.key))
@@ -133,7 +135,9 @@ def test_notifications_that_nobody_takes_are_told(host: Patient) -> None:
 
     host.clock.advance(timedelta(hours=1))
 
-    assert [line for line in host.told("warning") if line.startswith("receiver oncall: 1 notifications wait")]
+    there, gone = host.told("warning", notifications=[receiver]), host.told("warning")
+    assert [line for line in there if line.startswith("receiver oncall: 1 notifications wait")]
+    assert [line for line in gone if line.startswith("receiver oncall: is not in the settings, and 1 of its")]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from typing import Any, Final, NamedTuple
 
 from cel_expr_python import cel
 
+from jit_service.domain.conditions.claims_read import names_read
+from jit_service.domain.conditions.kept_claims import told
 from jit_service.domain.conditions.signal import Signals
 from jit_service.domain.errors import InvalidField
 from jit_service.domain.language.name import free_text
@@ -39,7 +41,10 @@ _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class Facts(NamedTuple):
-    """What a condition may read. A field that is None is not known here, and reading it is an error."""
+    """What a condition may read. A field that is None is not known here, and reading it is an error.
+
+    `claims` are those of a token, or those that were kept of them (`kept_claims`).
+    """
 
     subject: str
     principal: str
@@ -137,6 +142,12 @@ def reads_reviewer(text: str) -> bool:
     return False
 
 
+@lru_cache(maxsize=1024)
+def claims_read(text: str) -> frozenset[str] | None:
+    """Returns the names of the subject's claims that the condition can read; None where it can read any."""
+    return names_read(_compiled(text).expression.serialize()) if mentions(text, _CLAIMS) else frozenset()
+
+
 def mentions(text: str, variable: str) -> bool:
     """Returns whether the variable's name occurs in the condition. If it does not, the condition cannot read it."""
     return variable in _words(text)
@@ -174,6 +185,7 @@ class _Variable(NamedTuple):
     value: Callable[[Facts], Any]
 
 
+_CLAIMS: Final = "claims"
 _REVIEWER: Final = "reviewer"
 _TEXT, _TEXTS = cel.Type.STRING, cel.Type.List(cel.Type.STRING)
 _ANYTHING = cel.Type.Map(cel.Type.STRING, cel.Type.DYN)
@@ -181,7 +193,7 @@ _VARIABLES: Final = {
     "subject": _Variable(_TEXT, lambda facts: facts.subject),
     "principal": _Variable(_TEXT, lambda facts: facts.principal),
     "groups": _Variable(_TEXTS, lambda facts: None if facts.groups is None else sorted(facts.groups)),
-    "claims": _Variable(_ANYTHING, lambda facts: None if facts.claims is None else dict(facts.claims)),
+    _CLAIMS: _Variable(_ANYTHING, lambda facts: None if facts.claims is None else told(facts.claims)),
     "action": _Variable(_TEXT, lambda facts: _only(facts.actions)),
     "resource": _Variable(_TEXT, lambda facts: _only(facts.resources)),
     "resources": _Variable(_TEXTS, lambda facts: list(facts.resources)),

@@ -12,6 +12,7 @@ from jit_service.domain.errors import (
     NotYours,
 )
 from jit_service.domain.frozen import replace
+from jit_service.domain.grants.claims import claims_to_keep, demand_kept
 from jit_service.domain.grants.grant import (
     Grant,
     GrantState,
@@ -62,10 +63,11 @@ def judge_child(
         chain=(*parent.chain, parent.name),
         labels=ask.labels,
         context=ask.context,
-        claims=dict(by.claims) if parent.check_condition and ask.subject == by.principal else {},
+        claims=claims_to_keep(by, [parent.check_condition]) if ask.subject == by.principal else {},
         source_address=by.origin.source_address,
         check_condition=parent.check_condition,
     )
+    demand_kept(child.subject_claims, [child.check_condition], parent.policy)
     return with_expiry(start(child, now), until=parent.expires_at)
 
 

@@ -194,7 +194,8 @@ class Grant:
     """The facts of a grant.
 
     `requester_groups` are those that the requester's token gave at the request, None where it left them out; they are
-    the subject's only where it asked for itself, and so are `claims`, kept only where conditions may read them.
+    the subject's only where it asked for itself, and so are `claims`, of which those are kept that conditions may read
+    (`conditions.kept_claims`).
     `skipped` are the steps, from 0, whose condition did not hold when it was last judged. `start_at` is the start that
     was asked for. The access runs over [starts_at, expires_at), which are None until it is approved; limits may bring
     expires_at forward, never past starts_at + duration. `request_expires_at` is when it lapses undecided: after

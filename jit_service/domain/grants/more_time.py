@@ -12,6 +12,7 @@ from jit_service.domain.errors import (
     WrongState,
 )
 from jit_service.domain.frozen import replace
+from jit_service.domain.grants.claims import claims_to_keep
 from jit_service.domain.grants.grant import (
     Extension,
     ExtensionState,
@@ -83,7 +84,7 @@ def with_extension(grant: Grant, more: MoreTime, *, policy: Policy, by: Caller, 
         requester=by.principal,
         requester_groups=by.groups,
         requester_account=by.account,
-        claims=dict(by.claims) if policy.has_conditions else {},
+        claims=claims_to_keep(by, policy.conditions),
         source_address=by.origin.source_address,
         duration=more.duration,
         justification=more.justification,

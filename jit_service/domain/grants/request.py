@@ -22,6 +22,7 @@ from jit_service.domain.errors import (
     PolicyNoLongerAllows,
 )
 from jit_service.domain.frozen import replace
+from jit_service.domain.grants.claims import claims_to_keep, demand_kept
 from jit_service.domain.grants.grant import (
     Emergency,
     Grant,
@@ -133,7 +134,7 @@ def judge_request(
         labels=ask.labels,
         start_at=ask.start_at,
         context=ask.context,
-        claims=dict(by.claims) if policy.has_conditions and ask.subject == by.principal else {},
+        claims=claims_to_keep(by, policy.conditions) if ask.subject == by.principal else {},
         source_address=by.origin.source_address,
     )
     return _judge_conditions(grant, policy, signals=signals, now=now)
@@ -155,6 +156,10 @@ def judge_extension(
     demand_undenied(ask, policies, _extension_groups(grant))
     _check_justification(extension.justification, policy)
     facts = _facts_of_extension(grant, signals=signals, now=now)
+    demand_kept(facts.claims, policy.conditions, policy.name)
+    if extension.requester != grant.subject:
+        # Then checks go on to read what was kept of the subject's own token.
+        demand_kept(grant.subject_claims, [policy.check_condition], policy.name)
     return _with_steps_needed(replace(grant, steps=policy.steps), policy, facts)
 
 
@@ -214,6 +219,7 @@ def demand_in_force_for(policy: Policy, grant: Grant) -> None:
 
 
 def _judge_conditions(grant: Grant, policy: Policy, *, signals: Signals, now: datetime) -> Grant:
+    demand_kept(grant.subject_claims, policy.conditions, policy.name)
     judged = _with_steps_needed(grant, policy, _facts(grant, signals=signals, now=now))
     return replace(judged, check_condition=policy.check_condition, warn_before=policy.warn_before)
 

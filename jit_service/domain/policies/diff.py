@@ -53,16 +53,21 @@ class PolicyDraft:
 
 
 def difference(
-    stored: Iterable[Policy], proposed: Sequence[PolicyDraft], *, prune: bool, exact: tuple[str, ...] = ()
+    stored: Iterable[Policy],
+    proposed: Sequence[PolicyDraft],
+    *,
+    prune: bool,
+    exact: tuple[str, ...] = (),
+    claims: frozenset[str] | None = None,
 ) -> list[PolicyChange]:
     """Returns what makes the stored policies, deleted ones included, as proposed; by name, unchanged ones too.
 
-    `exact` is as in `name.principal`. Raises InvalidField, StaleEtag.
+    `exact` is as in `name.principal`, and `claims` as in `policy.normalize`. Raises InvalidField, StaleEtag.
     """
     if len(proposed) > MAX_APPLIED:
         raise InvalidField("policies", f"has {len(proposed)} policies; at most {MAX_APPLIED} are allowed")
     there = {policy.name: policy for policy in stored}
-    wanted = normalize_set([entry.policy for entry in proposed], exact=exact)
+    wanted = normalize_set([entry.policy for entry in proposed], exact=exact, claims=claims)
     for entry, policy in zip(proposed, wanted.values(), strict=True):
         current = there.get(policy.name)
         etags.demand(entry.etag, policy.name, current.revision if current else 0)
@@ -76,15 +81,17 @@ def difference(
     return sorted(changes + pruned, key=lambda change: change.name)
 
 
-def normalize_set(proposed: Iterable[Policy], *, exact: tuple[str, ...] = ()) -> dict[str, Policy]:
-    """Returns the policies of a set in canonical form, by name, in their order.
+def normalize_set(
+    proposed: Iterable[Policy], *, exact: tuple[str, ...] = (), claims: frozenset[str] | None = None
+) -> dict[str, Policy]:
+    """Returns the policies of a set in canonical form, by name, in their order. `claims` as in `policy.normalize`.
 
     Raises InvalidField with every fault.
     """
     faults = Faults()
     wanted: dict[str, Policy] = {}
     for index, given in enumerate(proposed):
-        policy = faults.keep(None, _normalize_at, index, given, exact)
+        policy = faults.keep(None, _normalize_at, index, given, exact, claims)
         if policy is not None and policy.name in wanted:
             faults.add(InvalidField(f"policies[{index}].name", f"{policy.name} is in the set twice"))
         elif policy is not None:
@@ -139,9 +146,9 @@ def delete(policy: Policy, *, by: Caller, now: datetime) -> tuple[Policy, Event]
     return gone, _event(EventType.POLICY_DELETED, gone, by=by, now=now, message="deleted")
 
 
-def _normalize_at(index: int, policy: Policy, exact: tuple[str, ...]) -> Policy:
+def _normalize_at(index: int, policy: Policy, exact: tuple[str, ...], claims: frozenset[str] | None) -> Policy:
     try:
-        return normalize(policy, exact=exact)
+        return normalize(policy, exact=exact, claims=claims)
     except InvalidField as fault:
         raise fault.within(f"policies[{index}]") from None
 

@@ -182,9 +182,9 @@ class Policy:
     warn_before: timedelta = timedelta()
 
     @property
-    def has_conditions(self) -> bool:
-        """Whether anything of it depends on more than who asks for what."""
-        return bool(self.check_condition) or self.has_request_conditions
+    def conditions(self) -> tuple[str, ...]:
+        """Its conditions, empty ones too."""
+        return (self.request_condition, self.check_condition, *(step.condition for step in self.steps))
 
     @property
     def has_request_conditions(self) -> bool:
@@ -212,8 +212,11 @@ class Policy:
         return in_emergency or self.eligible.has(principal, groups) or self.has_reviewer(principal, groups)
 
 
-def normalize(policy: Policy, *, exact: tuple[str, ...] = ()) -> Policy:
-    """Returns the policy in canonical form, or raises InvalidField with every fault. `exact` as in `name.principal`."""
+def normalize(policy: Policy, *, exact: tuple[str, ...] = (), claims: frozenset[str] | None = None) -> Policy:
+    """Returns the policy in canonical form, or raises InvalidField with every fault.
+
+    `exact` is as in `name.principal`. `claims` are those that its conditions may read of a requester; None: any.
+    """
     faults = Faults()
     keep = faults.keep
     canonical = replace(
@@ -234,7 +237,27 @@ def normalize(policy: Policy, *, exact: tuple[str, ...] = ()) -> Policy:
     )
     canonical = keep(canonical, _normalize_deny if policy.deny else _validate_times, canonical)
     faults.demand_none()
+    if claims is not None:
+        _demand_stored(canonical, claims)
     return canonical
+
+
+def _demand_stored(policy: Policy, claims: frozenset[str]) -> None:
+    """Raises InvalidField for a condition that reads a claim of the requester which is not stored with its request."""
+    faults = Faults()
+    paths = (
+        "request_condition",
+        "check_condition",
+        *(f"steps[{index}].condition" for index in range(len(policy.steps))),
+    )
+    for path, text in zip(paths, policy.conditions, strict=True):
+        read = condition.claims_read(text)
+        if read is None:
+            faults.add(InvalidField(path, "may read any claim, and JIT_STORED_CLAIMS lets only some be stored"))
+        elif missing := sorted(read - claims):
+            what = f"reads claims.{missing[0]}, which this service does not store"
+            faults.add(InvalidField(path, f"{what}; JIT_STORED_CLAIMS says which it does"))
+    faults.demand_none()
 
 
 def seconds(span: timedelta) -> str:

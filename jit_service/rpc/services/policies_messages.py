@@ -11,6 +11,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.checks.cases import Case, CaseAt, CaseResult, Expected, draft_of, normalize
+from jit_service.domain.conditions import kept_claims
 from jit_service.domain.conditions.signal import Signals, normalize_name
 from jit_service.domain.errors import InvalidField
 from jit_service.domain.grants.grant import Justification
@@ -174,7 +175,7 @@ def case_of(message: policy_pb2.PolicyTestCase, now: datetime) -> Case:
     by = Caller(
         principal=message.principal,
         groups=frozenset(message.groups),
-        claims=json_object_of(message.claims, "claims"),
+        claims=kept_claims.told(json_object_of(message.claims, "claims")),
         origin=Origin(source_address=message.source_ip),
     )
     justification = Justification(text=message.justification, ticket=message.ticket)

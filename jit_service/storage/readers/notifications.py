@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from datetime import datetime
+
 from sqlalchemy import func
 from sqlmodel import col, select
 
 from jit_service.domain.routing import Address
 from jit_service.storage import predicates
 from jit_service.storage.readers.reading import Reading
-from jit_service.storage.tables import OutboxRow, ToldRow
+from jit_service.storage.tables import OutboxRow, SentMessageRow, ToldRow
 
 
 class NotificationReader(Reading):
@@ -23,6 +26,14 @@ class NotificationReader(Reading):
         """Returns the seq of the first record that somebody is still to be told of; None if there is none."""
         waiting = select(func.min(OutboxRow.seq)).where(col(OutboxRow.gave_up_at).is_(None))
         return self._session.exec(waiting).one()
+
+    def has_old_notifications(self, *, before: datetime, receivers: Collection[str]) -> bool:
+        """Whether `Outbox.forget` would forget anything."""
+        old = (
+            select(OutboxRow.seq).where(predicates.is_forgettable(before, receivers)),
+            select(SentMessageRow.at).where(col(SentMessageRow.at) < before),
+        )
+        return any(self._session.exec(each.limit(1)).first() is not None for each in old)
 
     def told_before(self, grant: str) -> list[Address]:
         """Returns where people were told that something about the grant waits for them."""

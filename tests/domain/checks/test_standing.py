@@ -14,6 +14,7 @@ from jit_service.domain.checks.cached_grant import condense
 from jit_service.domain.checks.decision import Question, Reason, check_event, decide, judge_conditions, stands_until
 from jit_service.domain.checks.evidence import Evidence
 from jit_service.domain.conditions.condition import Verdict
+from jit_service.domain.conditions.kept_claims import keep
 from jit_service.domain.conditions.signal import Signals
 from jit_service.domain.grants import children
 from jit_service.domain.grants.grant import Grant, GrantState, Limits
@@ -221,9 +222,9 @@ def test_check_reads_of_a_live_grant_what_the_grant_says(make: Callable[[], Gran
 
 def test_claims_and_deadlines_are_kept_live_only_where_something_reads_them() -> None:
     by = alice()._replace(claims={"amr": ["mfa"]})
-    conditional = pending(CONDITIONAL, by=by)
+    conditional = pending(policy(steps=(), check_condition="'mfa' in claims.amr"), by=by)
 
-    assert condense(conditional).subject_claims == {"amr": ["mfa"]}
+    assert condense(conditional).subject_claims == keep({"amr": ["mfa"]}, frozenset({"amr"}))
     assert condense(replace(conditional, check_condition="")).subject_claims is None
     assert condense(pending()).request_expires_at == NOON + 8 * HOUR
     assert condense(approved()).request_expires_at is None

@@ -12,6 +12,7 @@ from jit_service.domain.caller import Caller
 from jit_service.domain.checks.decision import Question, Reason, decide, judge_conditions
 from jit_service.domain.checks.evidence import Evidence
 from jit_service.domain.conditions.condition import Verdict
+from jit_service.domain.conditions.kept_claims import keep
 from jit_service.domain.conditions.signal import Signals
 from jit_service.domain.errors import (
     ConditionError,
@@ -68,9 +69,9 @@ def test_claims_are_kept_only_where_conditions_may_read_them() -> None:
         return given.claims
 
     bot = PrincipalSet(groups=("engineering",), principals=("service:bot",))
-    assert claims(policy(check_condition="true")) == {"amr": ["mfa"]}
+    assert claims(policy(check_condition='"mfa" in claims.amr')) == keep({"amr": ["mfa"]}, frozenset({"amr"}))
     assert claims(policy()) == {}
-    assert claims(policy(check_condition="true", eligible=bot), subject="service:bot") == {}
+    assert claims(policy(check_condition='"mfa" in claims.amr', eligible=bot), subject="service:bot") == {}
 
 
 def test_an_approval_judges_the_conditions_again() -> None:

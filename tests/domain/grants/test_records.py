@@ -10,6 +10,7 @@ import pytest
 
 from jit_service.domain.audit.event import SERVICE, Event, EventType
 from jit_service.domain.caller import Caller, Origin, Role
+from jit_service.domain.conditions.kept_claims import keep, told
 from jit_service.domain.errors import JitError, NotApprover, NotYours, StaleEtag, WrongState
 from jit_service.domain.frozen import replace
 from jit_service.domain.grants import approval, children, more_time, quorum, request
@@ -411,7 +412,7 @@ def test_what_is_passed_on_is_recorded_whole() -> None:
         chain=("grants/g7",),
         labels={"team": "orders"},
         context={"run": 7},
-        claims={"level": 2},
+        claims=keep({"level": 2}, frozenset({"level"})),
         source_address="192.0.2.7",
         check_condition="claims.level >= 1",
         approved_at=LATER,
@@ -497,5 +498,5 @@ def test_more_time_that_its_holder_asks_for_leaves_the_claims_of_access_that_ano
     wanted = more_time.with_extension(of_bot, MoreTime(duration=HOUR), policy=under, by=known(alice()), now=NOON)
 
     assert wanted.extension is not None
-    assert wanted.extension.claims == {"level": 2}
+    assert told(wanted.extension.claims) == {"level": 2}
     assert more_time.lengthen(wanted, under, now=NOON).claims == {}
