@@ -76,6 +76,12 @@ def test_the_claims_that_are_stored_are_named_one_by_one(
     assert Settings.load().claims_to_store == stored
 
 
+def test_grants_are_kept_as_long_as_a_repeated_request_id_is_answered_with_them(fault: Any) -> None:
+    told = fault(JIT_GRANT_RETENTION="2d", JIT_REPLAY_RETENTION="3d")
+
+    assert told == "JIT_GRANT_RETENTION: must not be shorter than JIT_REPLAY_RETENTION"
+
+
 class TestWords:
     @pytest.mark.parametrize(
         ("variable", "value", "told"),
@@ -98,6 +104,8 @@ class TestWords:
                 "names the claim 'my claim'; a name is 1 to 256 printable",
             ),
             ("JIT_STORED_CLAIMS", "claims.team", "JIT_STORED_CLAIMS: names 'claims.team'; give the name alone"),
+            ("JIT_GRANT_RETENTION", "47h", "JIT_GRANT_RETENTION: must be at least 2 days"),
+            ("JIT_CHANGE_RETENTION", "1h", "JIT_CHANGE_RETENTION: must be at least 2 days"),
             ("JIT_STORED_CLAIMS", "team,team", "JIT_STORED_CLAIMS: has team twice"),
             ("JIT_STORED_CLAIMS", "none,team", "JIT_STORED_CLAIMS: has `none` beside names of claims"),
             ("JIT_ISSUERS", "{}", "JIT_ISSUERS: must be a list, such as [a, b]"),

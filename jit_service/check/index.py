@@ -127,7 +127,9 @@ class Index:
         with self._lock:
             for changed in delta.grants:
                 self._replace(changed.name, changed.subject, changed.live)
-            if delta.grants or delta.ended:
+            if delta.forgot:
+                self._past.clear()
+            if delta.grants or delta.ended or delta.forgot:
                 # A cached no of a subject without grants must not stand: its reason may be another one now.
                 self._nobody = SubjectGrants()
             if delta.policies:

@@ -39,6 +39,20 @@ class KeepingSettings(BaseSettings):
         le=timedelta(days=90),
         description="How long a repeated request_id gets the same answer.",
     )
+    grant_retention: Span | None = Field(
+        default=None,
+        ge=timedelta(days=2),
+        le=timedelta(days=36500),
+        description="How long grants and requests are kept after they were over, with their reviews and changes; by "
+        "default for ever. Not those that owe a review. Not shorter than JIT_REPLAY_RETENTION.",
+    )
+    change_retention: Span | None = Field(
+        default=None,
+        ge=timedelta(days=2),
+        le=timedelta(days=36500),
+        description="How long changes of grants are kept, by which a watch resumes and questions about the past are "
+        "answered; by default for ever. The last one of each grant is kept with it.",
+    )
     notification_retention: Span = Field(
         default=timedelta(days=90),
         ge=timedelta(days=2),
@@ -98,6 +112,9 @@ class KeepingSettings(BaseSettings):
     def keeping_faults(self) -> list[str]:
         """Returns what is wrong with these settings together, a line each that begins with the setting."""
         faults = []
+        if self.grant_retention is not None and self.grant_retention < self.replay_retention:
+            # A repeated request_id is answered with its grant.
+            faults.append("JIT_GRANT_RETENTION: must not be shorter than JIT_REPLAY_RETENTION")
         if self.audit_archive is not None and self.audit_retention is None:
             faults.append(
                 "JIT_AUDIT_ARCHIVE: is where JIT_AUDIT_RETENTION archives what it prunes, and that is not set"

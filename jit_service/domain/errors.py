@@ -221,13 +221,13 @@ class DenialNotBound(Invalid):
 class RecordsPruned(Invalid):
     """What a field names lies before the first record that is still kept. What was before was pruned.
 
-    `first_seq` is the first record that is kept.
+    `first` is that record, in the field's own kind: `first_seq`, `first_revision` or `first_time`.
     """
 
     reason = "RECORDS_PRUNED"
 
-    def __init__(self, field: str, fault: str, *, first_seq: int) -> None:
-        super().__init__(f"{field}: {fault}", field=field, first_seq=str(first_seq))
+    def __init__(self, field: str, fault: str, **first: str) -> None:
+        super().__init__(f"{field}: {fault}", field=field, **first)
         self.field = field
         self.fault = fault
 

@@ -122,12 +122,16 @@ def _demand_view(view: GrantView, caller: Caller) -> None:
 
 
 def demand_reached(store: Store, watched: Watched) -> None:
-    """Raises InvalidField for a start revision that the store has not reached in this history."""
+    """Raises InvalidField for a start revision that the store has not reached in this history.
+
+    Raises RecordsPruned if changes after it were forgotten.
+    """
     with store.snapshot() as snapshot:
         revision = watched.start_revision
         if not 0 < revision <= snapshot.revision:
             raise InvalidField("start_revision", f"is {revision}; the store is at revision {snapshot.revision}")
         demand_history(snapshot, watched.start)
+        snapshot.grant_beginning.demand_changes_after(revision, "start_revision")
 
 
 def demand_history(snapshot: Snapshot, head: Head) -> None:
@@ -179,10 +183,11 @@ def _news(
 ) -> tuple[list[GrantUpdate], int, Head]:
     """Returns a page of updates after the revision `last`, the revision up to which they are complete, and the head.
 
-    Raises InvalidField if the store's history does not contain `at`.
+    Raises InvalidField if the store's history does not contain `at`, RecordsPruned if changes after it were forgotten.
     """
     with store.snapshot() as snapshot:
         demand_history(snapshot, at)
+        snapshot.grant_beginning.demand_changes_after(last, "start_revision")
         changes = snapshot.changes(after=last, limit=_PAGE) if snapshot.revision > last else []
         is_visible = _visibility(snapshot, caller, watched) if changes else None
         updates = [

@@ -93,6 +93,8 @@ def replicate(
         elapsed = timedelta(seconds=time.monotonic() - began)
         with store.snapshot() as snapshot:
             demand_history(snapshot, at)
+            if last:
+                snapshot.grant_beginning.demand_changes_after(last, "start_revision")
             page = _Page(snapshot, caller, elapsed, after=last, sent=sent)
         yield from page.updates
         last, at, sent = page.upto, page.head, page.sent

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from math import inf
 from typing import Final
 
 from jit_service.background import BackgroundThread
@@ -18,12 +19,14 @@ from jit_service.notifications import forgetting
 from jit_service.runtime.lease import Lease
 from jit_service.settings import Settings
 from jit_service.storage import Store
-from jit_service.use_cases import audit_pruning
+from jit_service.use_cases import audit_pruning, grant_forgetting
 from jit_service.use_cases.audit_pruning import Pruning, Range
 from jit_service.use_cases.signing_keys import Issuing
 
 ITSELF: Final = Caller(principal=SERVICE, origin=Origin(method="retention"))
 _INTERVAL: Final = timedelta(seconds=10)
+# What is kept for days needs no more, and each batch is a record.
+_SELDOM: Final = timedelta(minutes=10)
 _LEASE: Final = timedelta(minutes=1)
 _TASK: Final = "retention"
 _log = logging.getLogger(__name__)
@@ -31,11 +34,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Bound:
-    """What is forgotten after a span. `forget` forgets a batch, and returns it in words; empty text: there was none."""
+    """What is forgotten after a span. `forget` forgets a batch, and returns it in words; empty text: there was none.
+
+    `every` is how often it is looked for.
+    """
 
     span: timedelta
     is_due: Callable[[], bool]
     forget: Callable[[], str]
+    every: timedelta = timedelta()
 
 
 def pruning_by(settings: Settings, issuing: Issuing | None) -> Pruning | None:
@@ -52,6 +59,10 @@ def bounds_of(store: Store, settings: Settings, issuing: Issuing | None) -> list
     pruning = pruning_by(settings, issuing)
     # Notifications first: those that wait keep their records from being pruned.
     bounds = [_of_notifications(store, settings)]
+    if settings.grant_retention is not None:
+        bounds.append(_of_grants(store, settings.grant_retention))
+    if settings.change_retention is not None:
+        bounds.append(_of_changes(store, settings.change_retention))
     return bounds if pruning is None else [*bounds, _of_audit_log(store, pruning)]
 
 
@@ -63,11 +74,15 @@ class Retention(BackgroundThread):
         interval = min(_INTERVAL, *(bound.span / 10 for bound in bounds))
         super().__init__(name="retention", interval=interval, undone="what is too old is not forgotten")
         self._bounds = bounds
+        self._looked_at: dict[int, float] = {}
         self._lease = Lease(store, _TASK)
 
     def work(self) -> None:
         """Forgets all that is due, if no other process does."""
-        for bound in self._bounds:
+        for number, bound in enumerate(self._bounds):
+            if time.monotonic() < self._looked_at.get(number, -inf) + bound.every.total_seconds():
+                continue
+            self._looked_at[number] = time.monotonic()
             while not self.stopping.is_set() and bound.is_due() and self._lease.is_held(span=_LEASE):
                 if not self._forget(bound):
                     break
@@ -89,6 +104,22 @@ def _of_notifications(store: Store, settings: Settings) -> Bound:
         is_due=partial(forgetting.is_due, store, span, receivers),
         forget=lambda: forgetting.said(forgetting.forget(store, span, receivers), receivers),
     )
+
+
+def _of_grants(store: Store, span: timedelta) -> Bound:
+    def forget() -> str:
+        forgotten = grant_forgetting.forget_grants(store, span, ITSELF)
+        return "" if forgotten is None else f"forgot {forgotten.count} grants that were over by {forgotten.until}"
+
+    return Bound(span=span, is_due=partial(grant_forgetting.grants_due, store, span), forget=forget, every=_SELDOM)
+
+
+def _of_changes(store: Store, span: timedelta) -> Bound:
+    def forget() -> str:
+        forgotten = grant_forgetting.forget_changes(store, span, ITSELF)
+        return "" if forgotten is None else f"forgot {forgotten.count} changes of grants until {forgotten.until}"
+
+    return Bound(span=span, is_due=partial(grant_forgetting.changes_due, store, span), forget=forget, every=_SELDOM)
 
 
 def _of_audit_log(store: Store, pruning: Pruning) -> Bound:

@@ -58,7 +58,8 @@ class AnotherHistory(Exception):
 class Delta(NamedTuple):
     """What changed since a revision: grants and policies that changed, and all signals (None: unchanged).
 
-    `ended` are the subjects of changed grants that gave access and are over. `locks` are all that may be in force.
+    `ended` are the subjects of changed grants that gave access and are over. `locks` are all that may be in force. With
+    `forgot`, grants that were over for long are gone.
     """
 
     head: HeadState
@@ -67,6 +68,7 @@ class Delta(NamedTuple):
     signals: list[Signal] | None
     ended: frozenset[str] = frozenset()
     locks: Locks = NO_LOCKS
+    forgot: bool = False
 
 
 class FullLoad(NamedTuple):
@@ -118,7 +120,7 @@ class GrantLoader:
             return head
 
     def since(self, place: Head, held: FindGrant) -> Delta:
-        """Returns what changed since the place, as one snapshot. Raises AnotherHistory as `moved` does.
+        """Returns what changed since the place, as one snapshot. Raises AnotherHistory as `moved` does, or if too old.
 
         `held` returns the grant of a name as it was kept until now. Raises StoreUnavailable if the sum of all seals
         shows that a row is missing, too many or an older one.
@@ -126,6 +128,7 @@ class GrantLoader:
         with self._connected() as connection, _snapshot(connection, self._sqlite):
             head, revision = self._head(connection, place), place.revision
             after = f"revision > {self._mark}"
+            forgot = self._has_forgotten(connection, revision)
             sums = self._sums(connection)
             columns = f"run_out_at, ended_at, {COLUMNS}"
             found = connection.execute(f"SELECT {columns} FROM access_grant WHERE {after}", (revision,))  # noqa: S608
@@ -137,7 +140,7 @@ class GrantLoader:
             signals, locks = self._signals(connection, sums), self._locks(connection, head)
         # Only now: after a fault until here, the next call reads the same changes again, and must not count them twice.
         self._total, self._aside = total, aside
-        return Delta(head, grants, policies, signals, ended, locks)
+        return Delta(head, grants, policies, signals, ended, locks, forgot)
 
     @contextmanager
     def load(self, progress: Progress) -> Iterator[FullLoad]:
@@ -178,6 +181,17 @@ class GrantLoader:
         if place != since and not since.is_followed_by(revision, hash_there and bytes(hash_there)):
             raise AnotherHistory(f"the store is at revision {revision} of another history than {since.revision}")
         return HeadState(place, EPOCH + time * MICROSECOND, locks)
+
+    def _has_forgotten(self, connection: Any, revision: int) -> bool:
+        """Returns whether grants were forgotten since the revision.
+
+        Raises AnotherHistory if they had changed since then, as after days of standstill.
+        """
+        found = connection.execute("SELECT revision, moved_revision FROM grant_beginning").fetchone()
+        changed, moved = found or (0, 0)
+        if changed > revision:
+            raise AnotherHistory(f"grants that changed after revision {revision} were forgotten")
+        return bool(moved > revision)
 
     def _sums(self, connection: Any) -> Sums:
         revision, locks, sums, seal = connection.execute("SELECT revision, locks, sums, seal FROM head").fetchone()

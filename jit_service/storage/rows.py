@@ -351,7 +351,7 @@ def change_columns(change: GrantChange) -> dict[str, Any]:
 def use_columns(change: GrantChange) -> dict[str, Any]:
     """Returns the columns of a change by a use, with only those fields of the grant that a use changes.
 
-    A check may use a grant thousands of times, and changes are kept for ever: the whole grant each time would be much.
+    A check may use a grant thousands of times, and changes are kept for long: the whole grant each time would be much.
     """
     document = GRANTS.dump_json(change.grant, include=_CHANGED_BY_USE).decode()
     return change_columns(change) | {"document": JsonText(document)}

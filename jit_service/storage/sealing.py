@@ -29,7 +29,7 @@ from jit_service.storage.columns import EPOCH, MICROSECOND
 
 GRANTS: Final = "access_grant"
 """The kind of the sum of grants that nobody ended and that are not recorded as expired, as Check keeps them."""
-TABLES: Final = ("policy", "signal", "delegation", "access_lock", "policy_proposal")
+TABLES: Final = ("policy", "signal", "delegation", "access_lock", "policy_proposal", "grant_beginning", "known_name")
 """The tables that have a sum of all their rows."""
 _BYTES: Final = 32
 _MODULUS: Final = 1 << (8 * _BYTES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from jit_service.storage.readers.audit import AuditReader
 from jit_service.storage.readers.delegations import DelegationReader
 from jit_service.storage.readers.figures import FigureReader
+from jit_service.storage.readers.forgettable import ForgettableReader
 from jit_service.storage.readers.grant_changes import GrantChangeReader
 from jit_service.storage.readers.grant_lists import GrantListReader
 from jit_service.storage.readers.locks import LockReader
@@ -20,6 +21,7 @@ from jit_service.storage.readers.tokens import TokenReader
 
 class Snapshot(
     SealReader,
+    ForgettableReader,
     GrantListReader,
     PastReader,
     GrantChangeReader,

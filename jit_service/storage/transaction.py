@@ -33,6 +33,7 @@ from jit_service.domain.tokens.signing_key import SigningKey
 from jit_service.storage import prepared, rows
 from jit_service.storage.audit_records import payload_at
 from jit_service.storage.audit_summary import FIELDS
+from jit_service.storage.forgetting import Forgetting
 from jit_service.storage.policy_cache import NO_POLICIES, PolicyCache
 from jit_service.storage.prepared import Statement
 from jit_service.storage.readers.log_beginning import beginning_name, digest_of_carried
@@ -40,7 +41,6 @@ from jit_service.storage.readers.reading import Clock
 from jit_service.storage.readers.replays import Replay
 from jit_service.storage.readers.seals import is_counted
 from jit_service.storage.sealing import GRANTS, Sealer, exchange, live_text, sums_text
-from jit_service.storage.snapshot import Snapshot
 from jit_service.storage.tables import (
     AuditBeginningRow,
     AuditRow,
@@ -65,7 +65,7 @@ Sealed = Policy | Signal | Delegation | Lock | Proposal
 Saved = TypeVar("Saved", Signal, Delegation, Lock, Proposal)
 
 
-class Transaction(Snapshot):
+class Transaction(Forgetting):
     """What can be written under the lock of the head row."""
 
     def __init__(

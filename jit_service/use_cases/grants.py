@@ -43,6 +43,7 @@ from jit_service.storage.grant_list import GrantList
 from jit_service.use_cases.delegations import with_delegations
 from jit_service.use_cases.idempotency import answered_before, remember
 from jit_service.use_cases.identifiers import new_name
+from jitaccess.naming import rfc3339
 
 _GRANTS = TypeAdapter(Grant)
 MOST_JUDGED: Final = 2_000
@@ -439,7 +440,9 @@ def read_visible(snapshot: Snapshot, caller: Caller, name: str) -> Grant:
     """Where the caller may not see it, the answer is the same whether it exists or not."""
     grant = snapshot.grant(name)
     if grant is None and caller.has(*READS_GRANTS):
-        raise GrantNotFound(f"there is no {name}", grant=name)
+        over_at = snapshot.grant_beginning.over_at
+        gone = f"; those that were over by {rfc3339.exact(over_at)} were forgotten" if over_at is not None else ""
+        raise GrantNotFound(f"there is no {name}{gone}", grant=name)
     if grant is None or not approval.is_visible(grant, snapshot.policy(grant.policy), caller):
         raise NotVisible(f"{caller.principal} may not see {name}", grant=name)
     return grant

@@ -134,6 +134,7 @@ class _Then:
         begins_at = snapshot.record_begins_at()
         if snapshot.log_beginning.was_pruned and begins_at is not None and at < begins_at:
             raise snapshot.log_beginning.pruned("read_time", f"is {rfc3339.exact(at)}")
+        snapshot.grant_beginning.demand_known(at, "read_time")
         past.demand_on_record(at, begins_at=begins_at, now=snapshot.now)
         self._snapshot = snapshot
         self._at = at

@@ -152,7 +152,9 @@ def _simulation(store: Store, draft: Draft) -> Simulating:
         beginning = snapshot.log_beginning
         if draft.start is not None and beginning.was_pruned and draft.start < beginning.last_at:
             raise beginning.pruned("start_time", f"is {draft.start.isoformat()}")
-        start = draft.start or max(end - DEFAULT_WINDOW, beginning.last_at)
+        if draft.start is not None:
+            snapshot.grant_beginning.demand_known(draft.start, "start_time")
+        start = draft.start or max(end - DEFAULT_WINDOW, beginning.last_at, snapshot.grant_beginning.known_from)
         if start >= end:
             raise InvalidField("start_time", f"is {start.isoformat()}; it must be before {end.isoformat()}")
         stored = snapshot.policies()

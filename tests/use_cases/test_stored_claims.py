@@ -30,7 +30,10 @@ def everything(store: Store) -> Iterator[str]:
     with store.engine.begin() as connection:
         for table in ("access_grant", "grant_change", "audit_event", "replay", "review"):
             for row in connection.execute(text(f"SELECT * FROM {table}")):
-                yield from (bytes(each).decode() if isinstance(each, bytes | memoryview) else str(each) for each in row)
+                yield from (
+                    bytes(each).decode(errors="replace") if isinstance(each, bytes | memoryview) else str(each)
+                    for each in row
+                )
 
 
 def has(store: Store, value: str) -> bool:

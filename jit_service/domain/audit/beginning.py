@@ -60,7 +60,7 @@ class Beginning:
             field,
             f"{found}; the records up to {self.seq} were pruned on {rfc3339.exact(self.pruned_at)}, "
             f"and the log begins with record {self.seq + 1}",
-            first_seq=self.seq + 1,
+            first_seq=str(self.seq + 1),
         )
 
 

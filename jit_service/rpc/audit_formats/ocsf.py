@@ -73,6 +73,8 @@ _ACTIVITIES: Final[Mapping[EventType, tuple[Kind, int]]] = {
     EventType.REVIEW_OVERDUE: (ENTITY, _UPDATE),
     EventType.STEP_ESCALATED: (ENTITY, _UPDATE),
     EventType.AUDIT_PRUNED: (ENTITY, _DELETE),
+    EventType.GRANTS_PRUNED: (ENTITY, _DELETE),
+    EventType.CHANGES_PRUNED: (ENTITY, _DELETE),
     EventType.GRANT_EXPIRES_SOON: (ENTITY, _UPDATE),
     EventType.BREAK_GLASS_USED: (ACCESS, _ASSIGN),
     EventType.GRANT_REVOKED: (ACCESS, _REVOKE),

@@ -3,7 +3,7 @@
 from alembic import context
 from sqlmodel import SQLModel
 
-from jit_service.storage import tables  # noqa: F401  (fills the metadata)
+from jit_service.storage import forgotten, tables  # noqa: F401  (fill the metadata)
 
 connection = context.config.attributes["connection"]
 context.configure(

@@ -1,4 +1,4 @@
-"""The issuers' accounts of a principal, from grants, reviews and delegations."""
+"""The issuers' accounts of a principal, from grants, reviews, delegations, and what is known of forgotten ones."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from sqlmodel import col, select
 
 from jit_service.domain.language import name
 from jit_service.domain.person import Account, Person
+from jit_service.storage.forgotten import KnownNameRow
 from jit_service.storage.readers.reading import Reading
 from jit_service.storage.tables import DelegationRow, GrantRow, ReviewRow
 
@@ -58,15 +59,20 @@ class AccountReader(Reading):
                 DelegationRow.delegator_issuer_subject,
                 col(DelegationRow.delegator) == principal,
             ),
+            (KnownNameRow.issuer, KnownNameRow.issuer_subject, col(KnownNameRow.principal_key) == same),
         )
         found: set[Account] = set()
         for issuer, subject, where in places:
             wanted = select(issuer, subject).where(where, col(issuer) != "").distinct()
             found |= {Account(*row) for row in self._session.exec(wanted)}
         accounts = sorted(found)
-        named = [
-            and_(col(GrantRow.requester_issuer) == issuer, col(GrantRow.requester_issuer_subject) == subject)
-            for issuer, subject in accounts
-        ]
-        names = self._session.exec(select(col(GrantRow.requester)).where(or_(*named)).distinct()) if named else ()
+        names = {
+            other
+            for named, issuer, subject in (
+                (GrantRow.requester, GrantRow.requester_issuer, GrantRow.requester_issuer_subject),
+                (KnownNameRow.principal, KnownNameRow.issuer, KnownNameRow.issuer_subject),
+            )
+            for account in accounts
+            for other in self._distinct(named, issuer, subject, account)
+        }
         return accounts, sorted(other for other in names if name.canonical(other) != same)

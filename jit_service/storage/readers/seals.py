@@ -9,6 +9,7 @@ from sqlmodel import Session, col, select
 
 from jit_service.domain.checks.cached_grant import condense
 from jit_service.storage import prepared, rows
+from jit_service.storage.forgotten import GrantBeginningRow, KnownNameRow, grant_beginning_of, known_name_of
 from jit_service.storage.readers.grants import GrantReader
 from jit_service.storage.sealing import GRANTS, Sealer, Sums, exchange, live_text
 from jit_service.storage.tables import (
@@ -28,6 +29,8 @@ _SEALED_TABLES: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (DelegationRow, rows.delegation_of),
     (LockRow, rows.lock_of),
     (PolicyProposalRow, rows.proposal_of),
+    (GrantBeginningRow, grant_beginning_of),
+    (KnownNameRow, known_name_of),
 )
 
 _CHUNK: Final = 1000
