@@ -217,6 +217,14 @@ class EventType(StrEnum):
     """
     STORE_RESTORED = "STORE_RESTORED"
     """The store was restored from a backup: what came after the backup is not in this log."""
+    GRANTS_PRUNED = "GRANTS_PRUNED"
+    """Grants and requests that were over were forgotten, after JIT_GRANT_RETENTION: the message says how many, and
+    by when they were over.
+    """
+    CHANGES_PRUNED = "CHANGES_PRUNED"
+    """Changes of grants were forgotten, after JIT_CHANGE_RETENTION: the message says how many, and up to which
+    revision.
+    """
 
 
 class ChangeType(StrEnum):

@@ -128,6 +128,12 @@ class AuditEvent(_message.Message):
         """
         STORE_RESTORED: AuditEvent._EventType.ValueType  # 45
         """The store was restored from a backup: what came after the backup is not in this log."""
+        GRANTS_PRUNED: AuditEvent._EventType.ValueType  # 48
+        """Grants and requests that were over were forgotten, after JIT_GRANT_RETENTION: the message says how many, and by when
+        they were over.
+        """
+        CHANGES_PRUNED: AuditEvent._EventType.ValueType  # 49
+        """Changes of grants were forgotten, after JIT_CHANGE_RETENTION: the message says how many, and up to which revision."""
 
     class EventType(_EventType, metaclass=_EventTypeEnumTypeWrapper):
         """What happened."""
@@ -226,6 +232,12 @@ class AuditEvent(_message.Message):
     """
     STORE_RESTORED: AuditEvent.EventType.ValueType  # 45
     """The store was restored from a backup: what came after the backup is not in this log."""
+    GRANTS_PRUNED: AuditEvent.EventType.ValueType  # 48
+    """Grants and requests that were over were forgotten, after JIT_GRANT_RETENTION: the message says how many, and by when
+    they were over.
+    """
+    CHANGES_PRUNED: AuditEvent.EventType.ValueType  # 49
+    """Changes of grants were forgotten, after JIT_CHANGE_RETENTION: the message says how many, and up to which revision."""
 
     NAME_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int

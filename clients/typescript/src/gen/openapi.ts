@@ -1679,9 +1679,12 @@ export interface components {
          *     - `AUDIT_PRUNED`: The oldest records of this log were pruned, after JIT_AUDIT_RETENTION: the message says which, and where they were
          *      archived.
          *     - `STORE_RESTORED`: The store was restored from a backup: what came after the backup is not in this log.
+         *     - `GRANTS_PRUNED`: Grants and requests that were over were forgotten, after JIT_GRANT_RETENTION: the message says how many, and by when
+         *      they were over.
+         *     - `CHANGES_PRUNED`: Changes of grants were forgotten, after JIT_CHANGE_RETENTION: the message says how many, and up to which revision.
          * @enum {string}
          */
-        "AuditEvent.EventType": "EVENT_TYPE_UNSPECIFIED" | "GRANT_REQUESTED" | "GRANT_APPROVED" | "GRANT_DENIED" | "GRANT_WITHDRAWN" | "GRANT_REVOKED" | "GRANT_RELEASED" | "GRANT_EXPIRED" | "GRANT_LAPSED" | "POLICY_CREATED" | "POLICY_UPDATED" | "POLICY_DELETED" | "ACCESS_CHECKED" | "CALL_REFUSED" | "SIGNAL_SET" | "SIGNAL_DELETED" | "GRANTS_REVOKED" | "BREAK_GLASS_USED" | "REVIEW_COMPLETED" | "GRANT_COUNTERED" | "COUNTER_OFFER_ACCEPTED" | "COUNTER_OFFER_DECLINED" | "EXTENSION_REQUESTED" | "EXTENSION_APPROVED" | "EXTENSION_DENIED" | "EXTENSION_WITHDRAWN" | "EXTENSION_LAPSED" | "DELEGATION_CREATED" | "DELEGATION_DELETED" | "POLICIES_PROPOSED" | "PROPOSAL_APPROVED" | "PROPOSAL_REJECTED" | "PROPOSAL_LAPSED" | "TOKEN_ISSUED" | "TOKEN_REVOKED" | "SIGNING_KEY_ADDED" | "SIGNING_KEY_REMOVED" | "REVIEW_OVERDUE" | "ACCESS_SEARCHED" | "LOCK_CREATED" | "LOCK_DELETED" | "LOCK_EXPIRED" | "GRANT_EXPIRES_SOON" | "STEP_ESCALATED" | "AUDIT_PRUNED" | "STORE_RESTORED";
+        "AuditEvent.EventType": "EVENT_TYPE_UNSPECIFIED" | "GRANT_REQUESTED" | "GRANT_APPROVED" | "GRANT_DENIED" | "GRANT_WITHDRAWN" | "GRANT_REVOKED" | "GRANT_RELEASED" | "GRANT_EXPIRED" | "GRANT_LAPSED" | "POLICY_CREATED" | "POLICY_UPDATED" | "POLICY_DELETED" | "ACCESS_CHECKED" | "CALL_REFUSED" | "SIGNAL_SET" | "SIGNAL_DELETED" | "GRANTS_REVOKED" | "BREAK_GLASS_USED" | "REVIEW_COMPLETED" | "GRANT_COUNTERED" | "COUNTER_OFFER_ACCEPTED" | "COUNTER_OFFER_DECLINED" | "EXTENSION_REQUESTED" | "EXTENSION_APPROVED" | "EXTENSION_DENIED" | "EXTENSION_WITHDRAWN" | "EXTENSION_LAPSED" | "DELEGATION_CREATED" | "DELEGATION_DELETED" | "POLICIES_PROPOSED" | "PROPOSAL_APPROVED" | "PROPOSAL_REJECTED" | "PROPOSAL_LAPSED" | "TOKEN_ISSUED" | "TOKEN_REVOKED" | "SIGNING_KEY_ADDED" | "SIGNING_KEY_REMOVED" | "REVIEW_OVERDUE" | "ACCESS_SEARCHED" | "LOCK_CREATED" | "LOCK_DELETED" | "LOCK_EXPIRED" | "GRANT_EXPIRES_SOON" | "STEP_ESCALATED" | "AUDIT_PRUNED" | "STORE_RESTORED" | "GRANTS_PRUNED" | "CHANGES_PRUNED";
         /**
          * @description Describes violations in a client request. This error type focuses on the
          *      syntactic aspects of the request.
@@ -1752,7 +1755,7 @@ export interface components {
             minRevision?: string;
             /**
              * Format: date-time
-             * @description Answer as of this past instant, from the record: what was granted, denied, locked and signalled by then, with what was known then. About others it needs the role `auditor` or `admin`. The caller's own groups and address do not count, since they are those of now. Such an answer is never `allowed`. Not in a batch, and not with `min_revision` or BOUNDED.
+             * @description Answer as of this past instant, from the record: what was granted, denied, locked and signalled by then, with what was known then. About others it needs the role `auditor` or `admin`. The caller's own groups and address do not count, since they are those of now. Such an answer is never `allowed`. Not in a batch, and not with `min_revision` or BOUNDED. Refused with RECORDS_PRUNED where grants of that time were forgotten.
              * @example 2026-03-02T12:00:00Z
              */
             readTime?: string;
@@ -5024,7 +5027,7 @@ export interface operations {
                 replica?: boolean;
                 /** @description The `history` that came with start_revision: where the store has another one since, as after a restored backup, the call is refused as of a start_revision that it does not know. */
                 startHistory?: string;
-                /** @description Tell what came after this revision. 0: first each live grant as CURRENT, then what comes. */
+                /** @description Tell what came after this revision. 0: first each live grant as CURRENT, then what comes. Refused with RECORDS_PRUNED where changes after it were forgotten: begin anew with 0. */
                 startRevision?: string;
                 /** @description Whose grants: MINE (the default), VISIBLE, or ALL for auditors and admins. */
                 view?: components["schemas"]["ListGrantsRequest.View"];

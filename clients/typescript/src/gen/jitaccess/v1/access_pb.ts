@@ -174,7 +174,7 @@ export type CheckAccessRequest = Message<"jitaccess.v1.CheckAccessRequest"> & {
    * Answer as of this past instant, from the record: what was granted, denied, locked and signalled by then, with what
    * was known then. About others it needs the role `auditor` or `admin`. The caller's own groups and address do not
    * count, since they are those of now. Such an answer is never `allowed`. Not in a batch, and not with `min_revision`
-   * or BOUNDED.
+   * or BOUNDED. Refused with RECORDS_PRUNED where grants of that time were forgotten.
    *
    * @generated from field: google.protobuf.Timestamp read_time = 8;
    */
