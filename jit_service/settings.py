@@ -26,6 +26,7 @@ from jit_service.configuration.keeping import KeepingSettings
 from jit_service.configuration.logs import LogFormat, LogLevel
 from jit_service.configuration.secret_file import program_of, shown_path
 from jit_service.configuration.settings_file import SettingsFile
+from jit_service.configuration.tracing import TracingSettings
 from jit_service.domain.bounds import Bounds
 from jit_service.issuers import MAX_TOKEN_BYTES, Issuer, demand_own_principals, demand_unmade, login_issuer
 from jit_service.notifications.checkpoint_post import demand_checkpoint_url
@@ -36,6 +37,7 @@ from jitaccess.jose.keys import is_safe_url
 LISTENS: Final = ("grpc", "passing", "metrics")
 """The ports of every service, by their settings; `up` has another one, `http`."""
 __all__ = ["LISTENS", "Address", "Settings", "SettingsError", "Source", "Transport", "config_of_environment"]
+_SECRET_FILES: Final = ("key_file", "tls_key", "traces_headers_file")
 _URL: Final = re.compile(r"[\x21-\x7e]{1,256}")
 _ISSUER_FORM: Final = "an https URL, or http on loopback, without query, fragment or a slash at its end"
 
@@ -57,7 +59,7 @@ class Lists(BaseModel):
     routes: tuple[Route, ...] = ()
 
 
-class Settings(KeepingSettings):
+class Settings(KeepingSettings, TracingSettings):
     """All settings, each of which is JIT_NAME in the environment; some are flags too, which come first.
 
     Once loaded, `issuers`, `notifications` and `routes` have what the files list too. A `form` says in words what a
@@ -330,8 +332,7 @@ class Settings(KeepingSettings):
             "routes": str(len(self.routes)),
             "checkpoint_to": self.checkpoint_to.partition("://")[0],
             "key_command": self.key_command and f"{program_of(self.key_command)} …".lstrip(),
-            "key_file": shown_path(self.key_file) if self.key_file else "",
-            "tls_key": shown_path(self.tls_key) if self.tls_key else "",
+            **{name: shown_path(getattr(self, name)) for name in _SECRET_FILES if getattr(self, name)},
             "tls_principals": ",".join(rule.principal for rule in self.tls_principals),
         }
 

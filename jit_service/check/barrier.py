@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.metrics.catalogue import BARRIER_SECONDS, STORE_ERRORS
+from jit_service.tracing import spans
 
 
 class Barrier:
@@ -34,6 +35,10 @@ class Barrier:
 
     def pass_(self) -> None:
         """Returns once a look that began after this call has ended. Raises StoreUnavailable, and what `look` raises."""
+        with spans.part("barrier"):
+            self._pass()
+
+    def _pass(self) -> None:
         came = self._begun
         if not self._turn.acquire(timeout=0 if self._hangs() else self._wait_seconds):
             STORE_ERRORS.add("barrier")

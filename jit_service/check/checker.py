@@ -20,6 +20,7 @@ from jit_service.domain.checks.uses import count_use
 from jit_service.domain.errors import InvalidField, JitError
 from jit_service.domain.grants.lock import demand_unlocked_caller
 from jit_service.storage import SharedContexts, Store
+from jit_service.tracing import spans
 
 MAX_ITEMS: Final = 1000
 """How many questions one batch may have."""
@@ -54,7 +55,8 @@ class Checker:
         request = CheckRequest(caller, question, min_revision)
         if consistency is Consistency.STRONG or self._answers.waits:
             # The read of the store and the commit cost most; all callers that ask at the same time share them.
-            result = self._batchers[consistency].submit(request)
+            with spans.part("check"):
+                result = self._batchers[consistency].submit(request)
             if result is not None:
                 return result
         return self._check_alone(request, consistency)

@@ -162,6 +162,11 @@ LAST_RUN: Final = Gauge(
     labels=("thread",),
     across=Across.MIN,
 )
+SPANS: Final = Counter(
+    name="jit_trace_spans",
+    help="Spans of traces, by outcome: exported, failed (the collector did not take them) or dropped (too many wait).",
+    labels=("outcome",),
+)
 
 # Tokens and keys.
 TOKENS: Final = Counter(name="jit_tokens_issued", help="Tokens of grants that were issued.")

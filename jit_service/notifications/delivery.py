@@ -20,6 +20,7 @@ from jit_service.domain.notification import Failure, Message, Receipt, Retries, 
 from jit_service.metrics.catalogue import DELIVERIES
 from jit_service.storage import Store
 from jit_service.storage.outbox import Claim, Undelivered
+from jit_service.tracing import spans
 
 LEASE: Final = timedelta(minutes=2)
 """How long a claim of a notification by one process lasts, in addition to the receiver's timeout."""
@@ -130,7 +131,11 @@ def _attempt(store: Store, channel: Channel, claim: Claim, crowd: Sequence[Claim
     try:
         message = _message(store, channel, claim, claim.recorded)
         others = tuple(_message(store, channel, each, each.recorded) for each in crowd if each.recorded is not None)
-        return channel.wire.send(replace(message, crowd=others))
+        with spans.delivery(claim.recorded.event.origin.trace_id, channel.receiver) as traced:
+            outcome = channel.wire.send(replace(message, crowd=others))
+            if traced is not None and isinstance(outcome, Failure):
+                traced.settle("UNAVAILABLE", "not_delivered")
+            return outcome
     except Exception:
         # Any fault counts as a failed attempt, so that the receiver's other notifications do not wait.
         _log.exception("an attempt to notify %s raised a fault of the service", channel.receiver)

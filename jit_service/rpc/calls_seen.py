@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from jit_service.domain.errors import JitError
 from jit_service.metrics.catalogue import CALL_SECONDS, CALLS
 from jit_service.rpc.errors import status_code
+from jit_service.tracing import spans
 
 
 def saw_answered(method: str, since: Sequence[float]) -> None:
@@ -35,5 +36,6 @@ def saw_ended(method: str, *, cancelled: bool) -> None:
 
 def _saw(method: str, code: str, reason: str, since: float | None) -> None:
     CALLS.add(method, code, reason)
+    spans.settle(code, reason)
     if since is not None:
         CALL_SECONDS.observe(time.perf_counter() - since, method)

@@ -28,7 +28,7 @@ from jit_service.domain.errors import (
     Unavailable,
 )
 from jit_service.domain.grants.lock import demand_unlocked_caller
-from jit_service.refusal_log import RefusalLog
+from jit_service.refusal_log import RefusalLog, fields_of
 from jit_service.rpc import errors, refusals
 from jit_service.rpc.admission import Admission, MalformedRequest, check_request, decode_request, edge_metadata
 from jit_service.rpc.authentication import Authenticator
@@ -36,10 +36,13 @@ from jit_service.rpc.authorization import RULES, Rule
 from jit_service.rpc.calls_seen import saw_answered, saw_ended, saw_failed, saw_refused
 from jit_service.rpc.client_certificates import ClientCertificates
 from jit_service.rpc.json_spelling import in_json_names
+from jit_service.rpc.origins import Metadata, with_trace
 from jit_service.rpc.protected_resource import ProtectedResource
 from jit_service.rpc.quota import Quota
 from jit_service.rpc.streams import Streams
 from jit_service.storage import Store, set_caller
+from jit_service.tracing import spans
+from jit_service.tracing.spans import Traced
 from jit_service.use_cases import audit, delegations
 from jit_service.use_cases.unauthenticated_calls import UnauthenticatedCalls
 
@@ -135,21 +138,32 @@ class CallInterceptor(grpc.ServerInterceptor):
     ) -> Any:
         since = time.perf_counter()
         metadata = context.invocation_metadata()
+        with spans.call(method, metadata) as traced:
+            caller = self._unproved_caller(method, metadata, context, traced)
+            try:
+                with spans.part("admit"):
+                    caller = self.admission.identify(
+                        rule, caller, metadata, context.peer(), self.admission.shown(context)
+                    )
+                    self.admission.count(rule, caller, request)
+                    caller = check_request(rule, caller, request, metadata)
+                    self._end_lost_delegations(caller)
+                answer = _answer(caller, behaviour, request, context)
+            except JitError as refusal:
+                self._refuse(rule, caller, refusal, request, context, since=since)
+            except Exception:
+                _log.exception("%s failed", method, extra=fields_of(caller))
+                saw_failed(method, since=since)
+                errors.abort_internal(context)
+            saw_answered(method, [since])
+            return answer
+
+    def _unproved_caller(
+        self, method: str, metadata: Metadata, context: grpc.ServicerContext, traced: Traced | None
+    ) -> Caller:
+        """Returns the caller before it is identified; a call that comes without a trace has the one begun here."""
         caller = self.admission.unauthenticated(method, metadata, context.peer())
-        try:
-            caller = self.admission.identify(rule, caller, metadata, context.peer(), self.admission.shown(context))
-            self.admission.count(rule, caller, request)
-            caller = check_request(rule, caller, request, metadata)
-            self._end_lost_delegations(caller)
-            answer = _answer(caller, behaviour, request, context)
-        except JitError as refusal:
-            self._refuse(rule, caller, refusal, request, context, since=since)
-        except Exception:
-            _log.exception("%s failed", method)
-            saw_failed(method, since=since)
-            errors.abort_internal(context)
-        saw_answered(method, [since])
-        return answer
+        return caller if traced is None else caller._replace(origin=with_trace(caller.origin, traced.trace_id))
 
     def _run_stream(
         self,
@@ -160,8 +174,20 @@ class CallInterceptor(grpc.ServerInterceptor):
         context: grpc.ServicerContext,
     ) -> Iterator[Any]:
         """Serves a stream as `_run_unary` serves a call, till the token expires or issuers change."""
+        with spans.stream(method, context.invocation_metadata()) as traced:
+            yield from self._stream(method, rule, behaviour, request, context, traced)
+
+    def _stream(
+        self,
+        method: str,
+        rule: Rule | None,
+        behaviour: Any,
+        request: Message | MalformedRequest,
+        context: grpc.ServicerContext,
+        traced: Traced | None,
+    ) -> Iterator[Any]:
         metadata = context.invocation_metadata()
-        caller = self.admission.unauthenticated(method, metadata, context.peer())
+        caller = self._unproved_caller(method, metadata, context, traced)
         trusted = self._authenticator.trusted
         try:
             caller = self.admission.identify(rule, caller, metadata, context.peer(), self.admission.shown(context))
@@ -176,11 +202,14 @@ class CallInterceptor(grpc.ServerInterceptor):
             saw_ended(method, cancelled=False)
         except GeneratorExit:
             saw_ended(method, cancelled=True)
+            _settle(traced, "CANCELLED", "")
             raise
         except JitError as refusal:
             set_caller(None)
+            _settle(traced, errors.status_code(refusal).name, refusal.reason)
             self._refuse(rule, caller, refusal, request, context)
         except Exception:
+            _settle(traced, "INTERNAL", "INTERNAL")
             _fail_stream(method, context)
             raise
 
@@ -298,6 +327,11 @@ def _answer(
 def _token(caller: Caller) -> tuple[object, ...]:
     """Returns what the caller's token proves of rights, and until when."""
     return caller.principal, caller.groups, caller.proved_until
+
+
+def _settle(traced: Traced | None, code: str, reason: str) -> None:
+    if traced is not None:
+        traced.settle(code, reason)
 
 
 def _fail_stream(method: str, context: grpc.ServicerContext) -> None:

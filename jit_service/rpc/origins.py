@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
@@ -12,9 +11,9 @@ from jit_service.domain.caller import Origin
 from jit_service.domain.frozen import replace
 from jit_service.domain.language import name
 from jit_service.domain.language.ip_address import canonical
+from jit_service.tracing.traceparent import parse
 
 Metadata = Sequence[tuple[str, str | bytes]]
-_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _MAX_USER_AGENT: Final = 256
 _OF_PROXIES: Final = frozenset({"forwarded", "via", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"})
 _MAX_ORIGINS: Final = 4096
@@ -57,6 +56,11 @@ class Origins:
         return Origin(method=method, source_address=source, user_agent=user_agent(agent))
 
 
+def with_trace(origin: Origin, trace_id: str) -> Origin:
+    """Returns the origin with the trace that the service began, where the call came without one."""
+    return origin if origin.trace_id else replace(origin, trace_id=trace_id)
+
+
 @lru_cache(maxsize=_MAX_ORIGINS)
 def with_proof(origin: Origin, **proof: str) -> Origin:
     """Returns the origin with what proved the caller: the token that the call brought, and the certificate."""
@@ -75,8 +79,8 @@ def user_agent(given: str) -> str:
 
 def trace_id(traceparent: str) -> str:
     """Returns the trace id of a `traceparent` header (W3C Trace Context); an empty one for any other text."""
-    trace = _TRACEPARENT.fullmatch(traceparent)
-    return trace[1] if trace else ""
+    trace = parse(traceparent)
+    return trace.trace_id if trace is not None else ""
 
 
 def without_port(peer: str) -> str:

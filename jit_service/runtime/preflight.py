@@ -27,6 +27,7 @@ from jit_service.rpc import policy_file
 from jit_service.rpc.authentication import keys_of
 from jit_service.runtime.channels import wire_to
 from jit_service.runtime.envoy import NO_TEMPORARY_DIRECTORY
+from jit_service.runtime.tracing import Tracing
 from jit_service.settings import Address, Settings, SettingsError, Transport
 from jit_service.storage.inspection import Found, inspect, sqlite_file
 from jit_service.storage.readers.reading import Clock
@@ -115,6 +116,7 @@ def findings(settings: Settings, *, clock: Clock) -> Iterator[Finding]:
         _retention,
         _checkpoints,
         _ports,
+        _traces,
         partial(_certificate, clock=clock),
         partial(_database, clock=clock),
         _policies,
@@ -182,6 +184,17 @@ def _ports(settings: Settings) -> Iterator[Finding]:
             yield _fault(name, f"{address.host} is not an address of this machine ({fault})")
     if settings.transport is Transport.NATIVE and importlib.util.find_spec("pygrpc_native") is None:
         yield _fault("transport", "native needs pygrpc-native: install jit-service[native]")
+
+
+def _traces(settings: Settings) -> Iterator[Finding]:
+    if not settings.traces:
+        return
+    try:
+        Tracing(settings).stop()
+    except (ExtraMissing, SettingsError) as fault:
+        yield _fault("traces", str(fault))
+        return
+    yield _ok("traces", "are exported as the settings say; nothing was sent")
 
 
 def _certificate(settings: Settings, *, clock: Clock) -> Iterator[Finding]:

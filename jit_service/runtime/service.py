@@ -44,6 +44,7 @@ from jit_service.runtime.gauges import Parts
 from jit_service.runtime.retention import Retention, bounds_of
 from jit_service.runtime.steady_clock import MAX_STEP, SteadyClock, utc_now
 from jit_service.runtime.sweeper import Sweeper
+from jit_service.runtime.tracing import Tracing
 from jit_service.settings import Address, Settings
 from jit_service.storage import Store
 from jit_service.storage.head_follower import HeadFollower
@@ -157,6 +158,7 @@ class Service:
         So streams end first, and what calls need ends after them.
         """
         return [
+            *((Tracing(settings),) if settings.traces else ()),
             backend.grants,
             recorder,
             backend.unproved,

@@ -23,6 +23,7 @@ from jit_service.domain.errors import StoreUnavailable
 from jit_service.metrics.catalogue import COMMIT_SECONDS, COMMIT_SIZE, STORE_ERRORS
 from jit_service.storage.engine import WAIT_SECONDS
 from jit_service.storage.failures import kind_of
+from jit_service.tracing import spans
 
 
 class FairLock:
@@ -107,7 +108,8 @@ class GroupCommit:
                     yield group.transaction.connection
         finally:
             if group is not None:
-                self._end(group)
+                with spans.part("commit"):
+                    self._end(group)
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:

@@ -35,6 +35,7 @@ from jit_service.storage.sealing import Sealer, sums_text
 from jit_service.storage.snapshot import Snapshot
 from jit_service.storage.tables import HeadRow, LeaseRow
 from jit_service.storage.transaction import Transaction
+from jit_service.tracing import spans
 
 # In pages of 4 KB.
 _LONG_WAL = 1000
@@ -105,7 +106,7 @@ class Store:
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
         """Reads one consistent, committed state."""
-        with self.door.passed(), self._reading.begin() as connection:
+        with spans.part("store.read"), self.door.passed(), self._reading.begin() as connection:
             snapshot = Snapshot(connection, self.clock, self.sealer, policy_cache=self._policies)
             snapshot.demand_unlocked()
             yield snapshot
@@ -144,7 +145,7 @@ class Store:
         `outline` has what merging needs to know of them; without it they are read for that. By the driver alone,
         without SQLAlchemy, since every check waits for it.
         """
-        with self._note_outcome(), self.door.passed(), self._exclusive(), self._append_turn:
+        with spans.part("commit"), self._note_outcome(), self.door.passed(), self._exclusive(), self._append_turn:
             begun_at = time.perf_counter()
             connection = self._append_connection()
             try:
@@ -286,7 +287,7 @@ class Store:
     @contextmanager
     def _write(self) -> Iterator[Connection]:
         """Begins a write transaction; commits it at the end of the block, or rolls it back if the block raises."""
-        with self._note_outcome(), self.door.passed():
+        with spans.part("store.write"), self._note_outcome(), self.door.passed():
             if self._group_commit is not None:
                 with self._group_commit.transaction() as connection:
                     yield connection
@@ -294,7 +295,7 @@ class Store:
                 with self._writing.connect() as connection, connection.begin() as transaction:
                     yield connection
                     begun_at = time.perf_counter()
-                    with demand_outcome():
+                    with spans.part("commit"), demand_outcome():
                         transaction.commit()
                     COMMIT_SECONDS.observe(time.perf_counter() - begun_at, "write")
                     COMMIT_SIZE.observe(1, "write")

@@ -6,13 +6,17 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from queue import Empty, SimpleQueue
 from typing import Final
 
 from jit_service.domain.errors import JitError
 from jit_service.rpc.admission import Call
 from jit_service.rpc.calls_seen import saw_answered, saw_refused
+from jit_service.rpc.errors import status_code
 from jit_service.rpc.transport.check_batch import Answer, BatchHandler
+from jit_service.tracing import spans
+from jit_service.tracing.spans import Together
 
 BATCH: Final = 64
 """How many calls are answered at once, at most."""
@@ -21,6 +25,7 @@ BATCH: Final = 64
 _CROWD: Final = 8
 _CROWD_SECONDS: Final = 0.00025
 _CROWD_DELAYS: Final = 4
+_UNTRACED: Final = nullcontext()
 _log = logging.getLogger(__name__)
 
 Waiting = tuple[int, float | None, Call]
@@ -65,11 +70,14 @@ class BatchQueue:
         expected = 0
         while (taken := self._taken(expected)) is not None:
             came = [each for each in taken if still_waits(each[1][0])]
-            waiting = [each for _, each in came]
+            traced = spans.together(self._path, [(at, waiting[2].metadata) for at, waiting in came])
+            waiting = [each for _, each in came] if traced is None else _in_traces(came, traced)
             try:
-                answers = self._answers(waiting)
+                answers = self._answers(waiting, traced)
                 answer(waiting, answers)
                 self._count([at for at, _ in came], answers)
+                if traced is not None:
+                    _end(traced, answers)
             except Exception:
                 _log.exception("the answers of %d calls of %s are not given", len(waiting), self._path)
             left = len(self)
@@ -85,10 +93,11 @@ class BatchQueue:
             if isinstance(answer, JitError):
                 saw_refused(self._path, answer, since=at)
 
-    def _answers(self, waiting: Sequence[Waiting]) -> Sequence[Answer]:
+    def _answers(self, waiting: Sequence[Waiting], traced: Together | None) -> Sequence[Answer]:
         """Returns the answers; None for each call after a fault, so that each is answered by itself."""
         try:
-            answers = self._handler([call for _, _, call in waiting])
+            with traced or _UNTRACED:
+                answers = self._handler([call for _, _, call in waiting])
             if len(answers) != len(waiting):
                 raise ValueError(f"{len(answers)} answers to {len(waiting)} calls")
         except Exception:
@@ -121,3 +130,24 @@ class BatchQueue:
                 return
             self._idle.set()
             time.sleep(_CROWD_SECONDS)
+
+
+def _in_traces(came: Sequence[tuple[float, Waiting]], traced: Together) -> list[Waiting]:
+    """Returns the calls, each sampled one with its own span as its trace."""
+    waiting = [each for _, each in came]
+    for place, call in traced.calls.items():
+        number, left, (payload, metadata, peer, shown) = waiting[place]
+        rest = tuple(entry for entry in metadata if entry[0] != "traceparent")
+        waiting[place] = number, left, Call(payload, (*rest, call.header), peer, shown)
+    return waiting
+
+
+def _end(traced: Together, answers: Sequence[Answer]) -> None:
+    """Ends the spans of the calls that have their answer. One that has none gets a span where it is answered."""
+    for place, call in traced.calls.items():
+        answer = answers[place]
+        if answer is None:
+            continue
+        if isinstance(answer, JitError):
+            call.settle(status_code(answer).name, answer.reason)
+        call.end()
