@@ -187,7 +187,7 @@ def _said(rows: Sequence[Row], part: str, names: Sequence[str]) -> list[str]:
             kinds = " and ".join(dict.fromkeys(row["kind"] for row in voids))
             lines.append(f"- {name}: {len(voids)} void rows ({kinds}): {voids[0]['void']}.")
     notes = dict.fromkeys(row["note"] for row in rows if row["part"] == part and "note" in row)
-    return [*lines, *(f"- While this was measured {note}." for note in notes)]
+    return [*lines, *(f"- Note: {note}." for note in notes)]
 
 
 def _of(rows: Iterable[Row], part: str, candidate: str, kind: str) -> list[Row]:
