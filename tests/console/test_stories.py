@@ -301,13 +301,41 @@ def test_the_overview_shows_who_holds_what_how_much_is_asked_and_why_not(desk: D
     admin = window.be("admin", "/overview")
 
     assert admin.sees("read on wiki/overview, 30 min", ".holders")
-    charts = [chart.get_attribute("aria-label") for chart in admin.browser.find_elements("css selector", "svg.days")]
+    charts = [chart.get_attribute("aria-label") for chart in admin.browser.find_elements("css selector", ".days")]
     assert [chart.partition(":")[0] for chart in charts] == ["Requests by day", "Median time to decision by day"]
     reasons = " ".join(admin.texts(".holders"))
     assert "Denied by a reviewer" in reasons
     assert "No grant" in reasons
     admin.browser.find_element("link text", "No grant").click()
     assert admin.sees("rows.delete", "table")
+
+
+def test_an_approver_sees_what_the_person_has_and_what_others_got_lately(desk: Desk, window: Window) -> None:
+    hers = desk.asks("alice", "two-approvals", "vault/hers")
+    for who in ("bob", "carol"):
+        desk.call(who, "POST", f"{hers['name']}:approve", {})
+    desk.call("carol", "POST", f"{desk.asks('bob', 'two-approvals', 'vault/his')['name']}:deny", {"comment": "no"})
+    desk.asks("alice", "two-approvals", "vault/asked")
+    carol = window.be("carol")
+    carol.choose("vault/asked")
+
+    assert carol.sees("What others got under this policy lately", ".detail")
+    carol.wait_for(lambda: len(carol.texts(".detail .short")) == 2)
+    already, lately = carol.texts(".detail .short")
+    assert "read on vault/hers" in already
+    assert "bob@example.com: read on vault/his" in lately
+    assert "alice" not in lately
+
+
+@pytest.mark.parametrize("path", ["/grants", "/audit"])
+def test_a_table_is_read_on_a_phone_without_scrolling_sideways(desk: Desk, window: Window, path: str) -> None:
+    desk.asks("alice", "wiki-write", "wiki/phone")
+    admin = window.be("admin", path)
+    admin.resize(PHONE)
+
+    assert admin.sees("wiki/phone", "table")
+    assert admin.script("const t = document.querySelector('.scroll'); return t.scrollWidth <= t.clientWidth")
+    admin.resize(WIDE)
 
 
 def test_a_policy_says_how_its_approvers_must_have_logged_in(desk: Desk, window: Window) -> None:

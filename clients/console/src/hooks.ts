@@ -100,6 +100,19 @@ export function useChange<Input>(change: (input: Input, requestId: string) => Pr
   return { fault: state.fault, isBusy: state.isBusy, make, forget: () => setState({ isBusy: false }) };
 }
 
+const NARROW = matchMedia("(max-width: 39.99rem)");
+
+/** Whether the window is as narrow as a phone's. */
+export function useNarrow(): boolean {
+  const [isNarrow, setNarrow] = useState(NARROW.matches);
+  useEffect(() => {
+    const follow = () => setNarrow(NARROW.matches);
+    NARROW.addEventListener("change", follow);
+    return () => NARROW.removeEventListener("change", follow);
+  }, []);
+  return isNarrow;
+}
+
 /** The value once it has stood still for so many milliseconds. */
 export function useSettled<Value>(value: Value, span: number): Value {
   const [settled, setSettled] = useState(value);

@@ -15,19 +15,19 @@ export function AuditTable({ events }: { readonly events: readonly AuditEvent[] 
   }
   return (
     <div class="scroll" tabIndex={0} role="region" aria-label="Audit records">
-      <table>
-        <thead>
-          <tr><th scope="col">No.</th><th scope="col">When</th><th scope="col">What</th><th scope="col">Who</th><th scope="col">About</th><th scope="col">Result</th></tr>
+      <table class="stacks" role="table">
+        <thead role="rowgroup">
+          <tr role="row"><th scope="col" role="columnheader">No.</th><th scope="col" role="columnheader">When</th><th scope="col" role="columnheader">What</th><th scope="col" role="columnheader">Who</th><th scope="col" role="columnheader">About</th><th scope="col" role="columnheader">Result</th></tr>
         </thead>
-        <tbody>
+        <tbody role="rowgroup">
           {events.map((event) => (
-            <tr key={`${event.seq}`}>
-              <td>{`${event.seq}`}</td>
-              <td><When at={instant(event.eventTime)} now={now} /></td>
-              <td>{sentence(Type[event.eventType])}{event.grant ? <div><Link to={`/${event.grant}`}>{last(event.grant)}</Link></div> : null}</td>
-              <td>{open(person(event.principal))}{event.subject && event.subject !== event.principal ? <div class="soft">about {open(person(event.subject))}</div> : null}<LogIn of={event} now={now} /></td>
-              <td><code>{open(event.actions.join(", "))}</code> <code>{open(event.resources.join(", "))}</code>{event.message ? <p class="said">{open(event.message)}</p> : null}</td>
-              <td>{event.decision} {event.reason}</td>
+            <tr role="row" key={`${event.seq}`}>
+              <td role="cell">{`${event.seq}`}</td>
+              <td role="cell"><When at={instant(event.eventTime)} now={now} /></td>
+              <td role="cell">{sentence(Type[event.eventType])}{event.grant ? <div><Link to={`/${event.grant}`}>{last(event.grant)}</Link></div> : null}</td>
+              <td role="cell">{open(person(event.principal))}{event.subject && event.subject !== event.principal ? <div class="soft">about {open(person(event.subject))}</div> : null}<LogIn of={event} now={now} /></td>
+              <td role="cell"><code>{open(event.actions.join(", "))}</code> <code>{open(event.resources.join(", "))}</code>{event.message ? <p class="said">{open(event.message)}</p> : null}</td>
+              <td role="cell">{event.decision} {event.reason}</td>
             </tr>
           ))}
         </tbody>

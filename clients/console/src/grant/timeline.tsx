@@ -1,6 +1,7 @@
 /** What happened to a grant, as a picture and as a list; the numbers in the picture are those of the list. */
 import { type Grant, Grant_State as State, Review_Decision as Decision } from "contract/jitaccess/v1/grant_pb";
 
+import { useNarrow } from "../hooks";
 import { LogIn, type SaidOfLogIn } from "../parts/login";
 import { When } from "../parts/time";
 import { open, person, sentence } from "../words/text";
@@ -43,7 +44,6 @@ export function happenings(grant: Grant): Happening[] {
   return found.filter((each): each is Happening => each.at !== undefined).sort((one, other) => one.at - other.at);
 }
 
-const WIDTH = 720;
 const EDGE = 18;
 const GAP = 24;
 
@@ -77,16 +77,18 @@ interface PictureProps {
 }
 
 function Picture({ grant, all, now }: PictureProps) {
+  // In its own units, so that its numbers are as large on a phone.
+  const width = useNarrow() ? 320 : 720;
   const first = all[0]?.at ?? now;
   const end = Math.max(all.at(-1)?.at ?? now, Math.min(now, (all.at(-1)?.at ?? now) + 1));
   const to = Math.max(end, first + 1000);
-  const x = (at: number) => EDGE + ((at - first) / (to - first)) * (WIDTH - 2 * EDGE);
-  const places = spread(all.map((each) => x(each.at)));
+  const x = (at: number) => EDGE + ((at - first) / (to - first)) * (width - 2 * EDGE);
+  const places = spread(all.map((each) => x(each.at)), width);
   const [start, over] = [grant.approveTime ? instant(grant.startTime) : undefined, instant(grant.endTime) ?? instant(grant.expireTime)];
   const told = `Timeline from ${moment(first, now)} to ${moment(to, now)}: ${all.map((each, at) => `${at + 1} ${each.what}`).join(", ")}`;
   return (
-    <svg class="timeline" viewBox={`0 0 ${WIDTH} 78`} role="img" aria-label={told}>
-      <line class="axis" x1={EDGE} x2={WIDTH - EDGE} y1="44" y2="44" />
+    <svg class="timeline" viewBox={`0 0 ${width} 78`} role="img" aria-label={told}>
+      <line class="axis" x1={EDGE} x2={width - EDGE} y1="44" y2="44" />
       {start !== undefined && over !== undefined && over > start ? <rect class="span" x={x(start)} y="38" width={Math.max(2, x(over) - x(start))} height="12" rx="4" /> : null}
       {now > first && now < to ? <line class="now" x1={x(now)} x2={x(now)} y1="30" y2="62" /> : null}
       {all.map((each, at) => (
@@ -97,20 +99,20 @@ function Picture({ grant, all, now }: PictureProps) {
         </g>
       ))}
       <text class="tick" x={EDGE} y="74">{moment(first, now)}</text>
-      <text class="tick" x={WIDTH - EDGE} y="74" text-anchor="end">{moment(to, now)}</text>
+      <text class="tick" x={width - EDGE} y="74" text-anchor="end">{moment(to, now)}</text>
     </svg>
   );
 }
 
 /** Moves places apart that would cover each other, and keeps all within the picture. */
-function spread(places: readonly number[]): number[] {
+function spread(places: readonly number[], width: number): number[] {
   const moved = [...places];
   for (let at = 1; at < moved.length; at += 1) {
     moved[at] = Math.max(moved[at] ?? 0, (moved[at - 1] ?? 0) + GAP);
   }
-  const over = (moved.at(-1) ?? 0) - (WIDTH - EDGE);
+  const over = (moved.at(-1) ?? 0) - (width - EDGE);
   if (over > 0) {
-    for (let at = moved.length - 1, most = WIDTH - EDGE; at >= 0; at -= 1, most -= GAP) {
+    for (let at = moved.length - 1, most = width - EDGE; at >= 0; at -= 1, most -= GAP) {
       moved[at] = Math.min(moved[at] ?? 0, most);
     }
   }

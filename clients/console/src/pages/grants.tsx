@@ -77,17 +77,17 @@ function GrantTable({ grants: list, now }: { readonly grants: readonly Grant[]; 
   }
   return (
     <div class="scroll" tabIndex={0} role="region" aria-label="Grants">
-      <table>
-        <thead><tr><th scope="col">State</th><th scope="col">Who</th><th scope="col">What</th><th scope="col">Policy</th><th scope="col">Asked</th><th scope="col">Ends</th></tr></thead>
-        <tbody>
+      <table class="stacks" role="table">
+        <thead role="rowgroup"><tr role="row"><th scope="col" role="columnheader">State</th><th scope="col" role="columnheader">Who</th><th scope="col" role="columnheader">What</th><th scope="col" role="columnheader">Policy</th><th scope="col" role="columnheader">Asked</th><th scope="col" role="columnheader">Ends</th></tr></thead>
+        <tbody role="rowgroup">
           {list.map((grant) => (
-            <tr key={grant.name}>
-              <td><StateBadge state={grant.state} /></td>
-              <td>{open(person(grant.subject))}</td>
-              <td><Link to={`/${grant.name}`}>{summary(grant)}</Link></td>
-              <td><Link to={`/policies/${last(grant.policy)}`}>{last(grant.policy)}</Link></td>
-              <td><When at={instant(grant.createTime)} now={now} /></td>
-              <td><When at={instant(grant.endTime) ?? instant(grant.expireTime)} now={now} /></td>
+            <tr role="row" key={grant.name}>
+              <td role="cell"><StateBadge state={grant.state} /></td>
+              <td role="cell">{open(person(grant.subject))}</td>
+              <td role="cell"><Link to={`/${grant.name}`}>{summary(grant)}</Link></td>
+              <td role="cell"><Link to={`/policies/${last(grant.policy)}`}>{last(grant.policy)}</Link></td>
+              <td role="cell"><When at={instant(grant.createTime)} now={now} /></td>
+              <td role="cell"><When at={instant(grant.endTime) ?? instant(grant.expireTime)} now={now} /></td>
             </tr>
           ))}
         </tbody>

@@ -175,12 +175,12 @@ interface Surroundings {
   readonly others: readonly Grant[];
 }
 
-/** What helps to decide: the policy, what this person has already, and what the policy gave lately. */
+/** What helps to decide: the policy, what this person has already, and what others got under it lately. */
 async function around(grant: Grant): Promise<Surroundings> {
   const [policy, has, others] = await Promise.all([
     call(() => policies.getPolicy({ name: grant.policy })).catch(() => undefined),
     call(() => grants.listGrants({ view: View.VISIBLE, filter: `subject = ${quoted(grant.subject)} AND (state = ACTIVE OR state = SCHEDULED)`, pageSize: FEW })),
-    call(() => grants.listGrants({ view: View.VISIBLE, filter: `policy = ${quoted(grant.policy)} AND NOT state = PENDING`, pageSize: FEW })),
+    call(() => grants.listGrants({ view: View.VISIBLE, filter: `policy = ${quoted(grant.policy)} AND NOT subject = ${quoted(grant.subject)} AND NOT state = PENDING`, pageSize: FEW })),
   ]);
   const isOther = (each: Grant) => each.name !== grant.name;
   return { policy, has: has.grants.filter(isOther), others: others.grants.filter(isOther) };
@@ -191,7 +191,7 @@ function Around({ of, now }: { readonly of: Surroundings; readonly now: number }
     <>
       <h3>What this person has already</h3>
       <Short of={of.has} now={now} none="Nothing that you may see." />
-      <h3>What the policy gave lately</h3>
+      <h3>What others got under this policy lately</h3>
       <Short of={of.others} now={now} none="Nothing that you may see." />
     </>
   );

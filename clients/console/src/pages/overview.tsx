@@ -168,12 +168,16 @@ function Bars({ label, of: bars }: { readonly label: string; readonly of: readon
   const most = Math.max(...bars.map((each) => each.height)) || 1;
   const words = bars.filter((each) => each.height > 0).map((each) => `${day(each.at)}: ${each.said}`).join(", ");
   return (
-    <svg class="days" viewBox={`0 0 ${bars.length * 40} 120`} role="img" aria-label={`${label}: ${words || "none"}`}>
-      {bars.map((each, at) => {
-        const height = (each.height / most) * 80;
-        return <g key={each.at}><rect class="span" x={at * 40 + 8} width="24" y={100 - height} height={height} rx="3" />{each.height > 0 ? <text class="tick" x={at * 40 + 20} y={95 - height} text-anchor="middle">{each.said}</text> : null}{at % 3 === 1 ? <text class="tick" x={at * 40 + 20} y="116" text-anchor="middle">{day(each.at)}</text> : null}</g>;
-      })}
-    </svg>
+    <div class="days" role="img" aria-label={`${label}: ${words || "none"}`}>
+      {bars.map((each, at) => (
+        <span key={each.at}>
+          <span class="column">
+            {each.height > 0 ? <><span>{each.said}</span><span class="bar" style={{ height: `${((each.height / most) * 80).toFixed(2)}%` }} /></> : null}
+          </span>
+          <span class="day">{at % 3 === 1 ? day(each.at) : ""}</span>
+        </span>
+      ))}
+    </div>
   );
 }
 
