@@ -39,11 +39,13 @@ def policy(store: Store) -> None:
 
 def forget(store: Store) -> int:
     count = 0
-    while grant_forgetting.changes_due(store, KEPT):
+    for _ in range(20):
+        if not grant_forgetting.changes_due(store, KEPT):
+            return count
         forgotten = grant_forgetting.forget_changes(store, KEPT, ADMIN)
         assert forgotten is not None
         count += forgotten.count
-    return count
+    pytest.fail("there is no end of it")
 
 
 def changes(store: Store) -> list[tuple[int, str]]:
