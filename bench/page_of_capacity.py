@@ -55,6 +55,7 @@ and a core is used to {core:.0f} %. All of it is multiplied from the table above
    answer in microseconds without a call, and record nothing.
 4. **The log's size.** `JIT_AUDIT_RETENTION` with `JIT_AUDIT_ARCHIVE`; `jit audit verify` from a checkpoint or an
    archive's end instead of from the first record.
+   PostgreSQL drops the log's partitions whole ([ADR 73](adr/0073-partition-the-audit-log.md)).
 5. **Watchers.** Each is told each change that it may see: watch one's own grants instead of all, and one replica a
    host instead of one a process.
 """

@@ -11,6 +11,8 @@ from jit_service.storage import Store
 
 INTERVAL: Final = timedelta(seconds=0.25)
 """How often rows are looked for. What a busy service records in it is merged in a few steps of milliseconds."""
+_PARTITIONS_EVERY: Final = timedelta(minutes=1)
+"""How often the partitions of PostgreSQL are looked at: they are made when there is room for hours, or for minutes."""
 
 
 class AuditCompactor(BackgroundThread):
@@ -19,9 +21,13 @@ class AuditCompactor(BackgroundThread):
     def __init__(self, store: Store, *, interval: timedelta = INTERVAL) -> None:
         super().__init__(name="audit-compactor", interval=interval, undone="audit records are not merged")
         self._store = store
+        self._partitions_at = -_PARTITIONS_EVERY.total_seconds()
 
     def work(self) -> None:
-        """Merges as many pieces as are due, one at a time, so that checks go on between."""
+        """Merges as many pieces as are due, one at a time, so that checks go on between; and makes room for more."""
+        if time.monotonic() - self._partitions_at >= _PARTITIONS_EVERY.total_seconds():
+            self._partitions_at = time.monotonic()
+            self._store.audit_partitions.make_ahead()
         while not self.stopping.is_set() and self._store.merge_audit(rest=_give_way):
             _give_way()
 

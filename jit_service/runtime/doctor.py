@@ -23,6 +23,7 @@ from jit_service.runtime.preflight import Finding, Level, Report
 from jit_service.runtime.service import ServiceError, fault_of_clock, issuing_of, open_store
 from jit_service.settings import Settings
 from jit_service.storage import Store
+from jit_service.storage.audit_partitions import RECORDS
 from jit_service.storage.readers.figures import Backlog, Figures
 from jit_service.storage.readers.reading import Clock
 from jit_service.use_cases import audit
@@ -66,6 +67,7 @@ def _store(settings: Settings, clock: Clock) -> Iterator[Finding]:
                 _chain,
                 _index,
                 partial(_figures, settings=settings),
+                _partitions,
                 partial(_clock, settings=settings),
                 partial(_keys, settings=settings),
             ):
@@ -108,6 +110,26 @@ def _figures(store: Store, *, settings: Settings) -> Iterator[Finding]:
     late = figures.unrecorded_end_at
     if late is not None and figures.now - late > _WAITS:
         yield _warning("sweeper", f"an end of {late:%Y-%m-%d %H:%M} UTC is not on record yet: does the service run?")
+
+
+def _partitions(store: Store) -> Iterator[Finding]:
+    with store.snapshot() as snapshot:
+        found, seq, gone = snapshot.audit_layout, snapshot.seq, snapshot.pruned_partitions()
+    if not found.partitions:
+        return
+    about, room = "partitions", max(0, found.end - seq)
+    if found.uses_rest:
+        yield _warning(about, "audit_piece_rest has records of the audit log: it shrinks by DELETE and VACUUM alone")
+    if gone:
+        yield _warning(
+            about, f"{len(gone)} of the audit log are pruned and not dropped yet: is a table in use for long?"
+        )
+    if found.may_change:
+        told = "the service makes more by itself"
+    else:
+        told = f"the service's user may not make more: run `jit-service migrate` as {found.owner}"
+    level = _ok if found.may_change or room >= RECORDS else _warning
+    yield level(about, f"{len(found.partitions)} of the audit log, with room for {room} records; {told}")
 
 
 def _clock(store: Store, *, settings: Settings) -> Iterator[Finding]:

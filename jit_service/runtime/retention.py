@@ -73,6 +73,7 @@ class Retention(BackgroundThread):
         # Often enough for a short retention too.
         interval = min(_INTERVAL, *(bound.span / 10 for bound in bounds))
         super().__init__(name="retention", interval=interval, undone="what is too old is not forgotten")
+        self._store = store
         self._bounds = bounds
         self._looked_at: dict[int, float] = {}
         self._lease = Lease(store, _TASK)
@@ -86,6 +87,7 @@ class Retention(BackgroundThread):
             while not self.stopping.is_set() and bound.is_due() and self._lease.is_held(span=_LEASE):
                 if not self._forget(bound):
                     break
+        drop_partitions(self._store)
 
     def _forget(self, bound: Bound) -> bool:
         try:
@@ -132,6 +134,14 @@ def _of_audit_log(store: Store, pruning: Pruning) -> Bound:
         is_due=lambda: audit_pruning.due(store, pruning.retention) is not None,
         forget=forget,
     )
+
+
+def drop_partitions(store: Store) -> None:
+    """Drops the partitions of PostgreSQL in which all is pruned. Several processes may: one of them finds it done."""
+    with store.snapshot() as snapshot:
+        pruned = snapshot.pruned_partitions()
+    for partition in store.audit_partitions.drop(pruned):
+        _log.info("dropped the audit log's partition of the records %d to %d", partition.first, partition.end - 1)
 
 
 def said(pruned: Range) -> str:

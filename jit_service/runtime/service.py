@@ -41,7 +41,7 @@ from jit_service.runtime.audit_compactor import AuditCompactor
 from jit_service.runtime.channels import channels_of
 from jit_service.runtime.checkpoint_keeper import CheckpointKeeper, checkpointing_by
 from jit_service.runtime.gauges import Parts
-from jit_service.runtime.retention import Retention, bounds_of
+from jit_service.runtime.retention import Retention, bounds_of, drop_partitions
 from jit_service.runtime.steady_clock import MAX_STEP, SteadyClock, utc_now
 from jit_service.runtime.sweeper import Sweeper
 from jit_service.runtime.tracing import Tracing
@@ -58,6 +58,8 @@ from jit_service.use_cases.signing_keys import Issuing
 from jit_service.use_cases.unauthenticated_calls import UnauthenticatedCalls
 
 STOP_SECONDS = 5
+_PARTITIONED_AHEAD: Final = 2**28
+"""For so many records `migrate` makes partitions, for a service that may not: two months of 50 checks a second."""
 _log = logging.getLogger(__name__)
 
 
@@ -369,6 +371,9 @@ def migrate(settings: Settings) -> None:
                     f"the database has lost its seals, which somebody took away; {note} says that it had them"
                 )
             _log.warning("sealed what %d rows say from now on", store.seal_existing())
+        if made := store.audit_partitions.make_ahead(room=_PARTITIONED_AHEAD):
+            _log.info("made %d partitions for the records of the audit log to come", made)
+        drop_partitions(store)
     note.touch()
 
 

@@ -20,6 +20,11 @@ _PIECE: Final = "seq, hash, payload, count, marks"
 _ROWS_AT_ONCE: Final = (16, 256)
 _PIECES_AT_ONCE: Final = (1, 8)
 _FIELD: Final = 2**48
+_EVER: Final = 2**62
+_TAIL: Final = 2**20
+"""So many records may wait to be merged before the last piece is looked for in all partitions."""
+_KEPT: Final = " AND seq > (SELECT coalesce(max(seq), 0) FROM audit_beginning)"
+"""What is pruned may stay for minutes, until its partition is dropped."""
 
 
 class PieceHead(NamedTuple):
@@ -30,11 +35,16 @@ class PieceHead(NamedTuple):
 
 
 class AuditLog:
-    """The log in the driver connection's transaction. `sqlite` tells which of the two databases it is of."""
+    """The log in the driver connection's transaction. `sqlite` tells which of the two databases it is of.
+
+    PostgreSQL plans a statement for every partition that its bounds do not exclude (30 µs each), so that all of them
+    bound the seq from both sides.
+    """
 
     def __init__(self, driver: Any, *, sqlite: bool) -> None:
         self._driver = driver
         self._sqlite = sqlite
+        self._kept = "" if sqlite else _KEPT
 
     @classmethod
     def of(cls, connection: Connection) -> AuditLog:
@@ -43,21 +53,31 @@ class AuditLog:
 
     def merged_until(self) -> int:
         """Returns the seq of the last record that was merged into a piece, pruned or not; 0 if there is none."""
+        if not self._sqlite:
+            (head,) = self._rows("SELECT seq FROM head")[0]
+            near = "SELECT max(seq), (SELECT max(seq) FROM audit_beginning) FROM audit_piece WHERE seq > ? AND seq <= ?"
+            last, pruned = self._rows(near, head - _TAIL, head)[0]
+            if last is not None:
+                return max(int(last), pruned or 0)
         ends = "SELECT max(seq) AS seq FROM audit_piece UNION ALL SELECT max(seq) FROM audit_beginning"
-        (last,) = self._rows(f"SELECT coalesce(max(seq), 0) FROM ({ends}) AS ends")  # noqa: S608
-        return int(last[0])
+        (last,) = self._rows(f"SELECT coalesce(max(seq), 0) FROM ({ends}) AS ends")[0]  # noqa: S608
+        return int(last)
 
-    def oldest_pieces(self, limit: int) -> list[tuple[int, int]]:
-        """Returns seq and last instant, in microseconds since 1970, of up to `limit` pieces, the oldest first."""
-        found = self._rows("SELECT seq, last_at FROM audit_piece ORDER BY seq LIMIT ?", limit)
-        return [(seq, last_at) for seq, last_at in found]
+    def oldest_pieces(self, after: int, limit: int) -> list[tuple[int, int]]:
+        """Returns seq and last instant, in microseconds since 1970, of up to `limit` pieces after the seq, in order."""
+        return [(seq, last_at) for seq, last_at in self._nearest("seq, last_at", after + 1, _EVER, limit=limit)]
+
+    def last_piece(self, first: int, end: int) -> tuple[int, int] | None:
+        """Returns seq and last instant, in microseconds since 1970, of the last piece in [first, end)."""
+        found = self._nearest("seq, last_at", first, end - 1, limit=1, backwards=True)
+        return (found[0][0], found[0][1]) if found else None
 
     def delete_pieces(self, *, after: int, until: int, fields: Iterable[int]) -> int:
         """Deletes the pieces that end after the one seq and up to the other, with their digests. Returns how many."""
-        for field in fields:
-            base = field * _FIELD
-            self._execute("DELETE FROM audit_digests WHERE place > ? AND place <= ?", base + after, base + until)
         deleted = self._execute("DELETE FROM audit_piece WHERE seq > ? AND seq <= ?", after, until).rowcount
+        for field in fields:
+            where, values = self._places(field, after + 1, until)
+            self._execute(f"DELETE FROM audit_digests WHERE {where}", *values)  # noqa: S608
         return int(deleted)
 
     def blocks(self, *, after: int, until: int) -> Iterator[Block]:
@@ -102,22 +122,18 @@ class AuditLog:
 
         Instants are microseconds since 1970.
         """
-        order = "DESC" if backwards else "ASC"
-        found = self._rows(
-            f"""SELECT seq, count FROM audit_piece
-            WHERE seq >= ? AND seq < ? AND seq - count < ? AND last_at >= ? AND first_at <= ?
-            ORDER BY seq {order} LIMIT ?""",  # noqa: S608
-            *(low, high + MAX_RECORDS, high, since, until, limit),
-        )
+        where = "AND seq - count < ? AND last_at >= ? AND first_at <= ?"
+        found = self._nearest(
+            *("seq, count", low, high + MAX_RECORDS - 1), limit=limit, backwards=backwards,
+            where=where, values=(high, since, until),
+        )  # fmt: skip
         return [PieceHead(*row) for row in found]
 
     def digests(self, field: int, low: int, high: int) -> Iterator[tuple[int, bytes]]:
         """Yields the seq of each piece in [low, high] with its digests of the field."""
-        base = field * _FIELD
-        for place, digests in self._rows(
-            "SELECT place, digests FROM audit_digests WHERE place >= ? AND place <= ?", base + low, base + high
-        ):
-            yield place - base, digests
+        where, values = self._places(field, low, high)
+        for place, digests in self._rows(f"SELECT place, digests FROM audit_digests WHERE {where}", *values):  # noqa: S608
+            yield place - field * _FIELD, digests
 
     def block_of(self, seq: int) -> Block | None:
         """Returns the block that has the record with the seq."""
@@ -168,26 +184,56 @@ class AuditLog:
 
         In order, and up to the one that ends with the other seq.
         """
-        found = self._rows(
-            """SELECT seq, first_at, last_at, hash, seal FROM audit_piece
-            WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?""",
-            *(after, until, limit),
-        )
+        found = self._nearest("seq, first_at, last_at, hash, seal", after + 1, until, limit=limit)
         return [(seq, first, last, bytes(hash_), bytes(seal)) for seq, first, last, hash_, seal in found]
 
     def _pieces(self, after: int, limit: int) -> list[Block]:
-        found = self._rows(f"SELECT {_PIECE} FROM audit_piece WHERE seq > ? ORDER BY seq LIMIT ?", after, limit)  # noqa: S608
+        found = self._nearest(_PIECE, after + 1, _EVER, limit=limit)
         return [
             Block(seq, payload, count, read_marks(marks, Mark(count, hash_)))
             for seq, hash_, payload, count, marks in found
+        ]
+
+    def _nearest(
+        self, columns: str, low: int, high: int, *,
+        limit: int, backwards: bool = False, where: str = "", values: Sequence[Any] = (),
+    ) -> list[tuple[Any, ...]]:  # fmt: skip
+        """Returns the columns of up to `limit` pieces with a seq from low to high, beginning from one end.
+
+        On PostgreSQL they are first looked for near that end, where all of them are unless `where` excludes many.
+        """
+        order, near = "DESC" if backwards else "ASC", limit * MAX_RECORDS
+        nearby = (max(low, high - near), high) if backwards else (low, min(high, low + near))
+        found: list[tuple[Any, ...]] = []
+        for bounds in [(low, high)] if self._sqlite else dict.fromkeys((nearby, (low, high))):
+            found = self._rows(
+                f"""SELECT {columns} FROM audit_piece WHERE seq >= ? AND seq <= ?{self._kept} {where}
+                ORDER BY seq {order} LIMIT ?""",  # noqa: S608
+                *(*bounds, *values, limit),
+            )
+            if len(found) == limit:
+                break
+        return found
+
+    def _places(self, field: int, low: int, high: int) -> tuple[str, list[int]]:
+        """Returns the condition for the digests of the field of the pieces in [low, high], and its values."""
+        base = field * _FIELD
+        if self._sqlite:
+            return "place >= ? AND place <= ?", [base + low, base + high]
+        # By the first PostgreSQL finds the row, by the second the partition.
+        return f"place >= ? AND place <= ? AND (place & {_FIELD - 1}) BETWEEN ? AND ?", [
+            base + low,
+            base + high,
+            low,
+            high,
         ]
 
     def _hash_of_end(self, seq: int) -> bytes | None:
         """Returns the hash of the record with the seq where it ends a row or piece, or where the log was pruned."""
         if seq == 0:
             return GENESIS
-        for table in ("audit_event", "audit_piece", "audit_beginning"):
-            if found := self._rows(f"SELECT hash FROM {table} WHERE seq = ?", seq):  # noqa: S608
+        for table, kept in (("audit_event", ""), ("audit_piece", self._kept), ("audit_beginning", "")):
+            if found := self._rows(f"SELECT hash FROM {table} WHERE seq = ?{kept}", seq):  # noqa: S608
                 return bytes(found[0][0])
         return None
 

@@ -21,6 +21,7 @@ from jit_service.metrics.events import count_committed
 from jit_service.storage import audit_append, audit_compaction, postgresql, prepared
 from jit_service.storage import engine as engines
 from jit_service.storage.audit_log import AuditLog
+from jit_service.storage.audit_partitions import AuditPartitions
 from jit_service.storage.audit_summary import Outline
 from jit_service.storage.door import Door
 from jit_service.storage.failures import demand_outcome
@@ -72,6 +73,7 @@ class Store:
         self._reading = engines.for_reading(self.engine)
         self._writing = engines.for_writing(self.engine)
         self._merging = engines.for_merging(self.engine)
+        self.audit_partitions = AuditPartitions(self._merging, self.door)
         self.clock = clock
         self._subscriptions = tuple(subscriptions)
         self._routes = tuple(routes)

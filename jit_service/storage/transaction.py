@@ -270,17 +270,20 @@ class Transaction(Forgetting):
             waiting = [columns | {"receiver": to[0], "addressee": to[1]} for to in sorted(addressed)]
             self._session.execute(insert(OutboxRow), waiting)
 
-    def prune_audit(self, beginning: Beginning, event: Event, *, since: Beginning) -> None:
+    def prune_audit(self, beginning: Beginning, event: Event, *, since: Beginning, left_until: int = 0) -> None:
         """Prunes the records after one beginning of the log up to a later one, with the event.
 
-        The caller has read them there. Raises LostRace if the log does not begin at `since`, or no piece ends there.
+        The caller has read them there. Nobody sees them from then on, but pieces up to `left_until` are left where
+        they are until their partition is dropped. Raises LostRace if the log does not begin at `since`, or no piece
+        ends there.
         """
         if self.log_beginning.seq != since.seq or self.record_hash(beginning.seq) != bytes.fromhex(beginning.hash):
             raise LostRace(f"the audit log was pruned by another process, or is not merged up to {beginning.seq}")
         carried = self._carry_settings(beginning.seq)
         document = rows.BEGINNINGS.dump_python(replace(beginning, carried=carried), mode="json")
-        if not self._log.delete_pieces(after=since.seq, until=beginning.seq, fields=FIELDS.values()):
-            raise LostRace(f"no piece of the audit log ends after {since.seq}")
+        gone = max(since.seq, left_until)
+        if gone < beginning.seq:
+            self._log.delete_pieces(after=gone, until=beginning.seq, fields=FIELDS.values())
         seal = self._sealer.of(beginning_name(beginning.seq), document)
         columns = {"seq": beginning.seq, "hash": bytes.fromhex(beginning.hash), "document": document}
         self._insert(AuditBeginningRow, columns, seal=seal)

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from jit_service.domain.audit.beginning import MAX_PIECES, Beginning, PieceSpan, prunable
+from jit_service.domain.audit.beginning import MAX_PIECES, Beginning, Leaving, PieceSpan, leaving, prunable
 from jit_service.domain.audit.chain import link
 from jit_service.domain.audit.checkpoint import Checkpoint
 from jit_service.domain.audit.event import Event, EventType
@@ -51,19 +51,30 @@ class Range(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class _Due:
-    """What may be pruned: the records after `since`, with the ends of their pieces (seq, hash in hex)."""
+    """What may be pruned: the records after `since`, with the ends of their pieces (seq, hash in hex).
+
+    Those up to `until` are pruned, unless an archive goes further. Pieces up to `left_until` stay until their partition
+    is dropped.
+    """
 
     since: Beginning
     ends: tuple[tuple[int, str], ...]
     last_at: tuple[datetime, ...]
+    until: int
+    left_until: int
     key: SigningKey
     now: datetime
+
+    def last_at_until(self, seq: int) -> datetime:
+        """Returns the latest instant of the pieces up to the seq."""
+        return max(at for (end, _), at in zip(self.ends, self.last_at, strict=True) if end <= seq)
 
 
 def due(store: Store, retention: timedelta) -> Range | None:
     """Returns what would be pruned next; None if nothing is due."""
     with store.snapshot() as snapshot:
-        spans = _spans_due(snapshot, retention)
+        spans, until, _ = _spans_due(snapshot, retention)
+        spans = [span for span in spans if span.seq <= until]
         if not spans:
             return None
         return Range(snapshot.log_beginning.seq + 1, spans[-1].seq, max(span.last_at for span in spans))
@@ -85,7 +96,7 @@ def prune_next(store: Store, pruning: Pruning, by: Caller, *, rest: Callable[[],
         if manifest is not None and manifest.last_seq not in dict(found.ends):
             # What was archived once is pruned as a whole, so that no record is in two files.
             return None
-    last = manifest.last_seq if manifest is not None else found.ends[-1][0]
+    last = manifest.last_seq if manifest is not None else found.until
     records = _recomputed(store, found, until=last, rest=rest)
     signed = _signed(pruning, found, last, archives=pruning.archive is not None)
     if pruning.archive is not None and manifest is None:
@@ -93,15 +104,32 @@ def prune_next(store: Store, pruning: Pruning, by: Caller, *, rest: Callable[[],
     return _prune(store, pruning, found, signed, manifest, by)
 
 
-def _spans_due(snapshot: Snapshot, retention: timedelta) -> list[PieceSpan]:
+def _spans_due(snapshot: Snapshot, retention: timedelta) -> tuple[list[PieceSpan], int, int]:
+    """Returns the pieces that are due, up to which seq they are pruned next, and up to which they are left for a drop.
+
+    Pieces of a partition that is dropped as a whole are not pruned together with others, which are deleted.
+    """
     oldest = snapshot.oldest_pieces(MAX_PIECES)
-    until = prunable(oldest, now=snapshot.now, retention=retention, waiting=snapshot.first_notification_seq())
-    return oldest[: len(until)]
+    waiting = snapshot.first_notification_seq()
+    due = prunable(oldest, now=snapshot.now, retention=retention, waiting=waiting)
+    until, left_until = (due[-1] if due else 0), 0
+    for seq in due:
+        if seq <= left_until:
+            continue
+        last = snapshot.last_piece_beside(seq)
+        how = leaving(last, now=snapshot.now, retention=retention, waiting=waiting)
+        if last is not None and how is Leaving.WHOLE:
+            left_until = last.seq
+            continue
+        if left_until or how is Leaving.SOON:
+            until = left_until
+        break
+    return oldest[: len(due)] if until else [], until, left_until
 
 
 def _due(store: Store, retention: timedelta) -> _Due | None:
     with store.snapshot() as snapshot:
-        spans = _spans_due(snapshot, retention)
+        spans, until, left_until = _spans_due(snapshot, retention)
         if not spans:
             return None
         ends = [(span.seq, (snapshot.record_hash(span.seq) or b"").hex()) for span in spans]
@@ -109,6 +137,8 @@ def _due(store: Store, retention: timedelta) -> _Due | None:
             since=snapshot.log_beginning,
             ends=tuple(ends),
             last_at=tuple(span.last_at for span in spans),
+            until=until,
+            left_until=left_until,
             key=signing_key(snapshot),
             now=snapshot.now,
         )
@@ -152,7 +182,7 @@ def _archive(directory: Path, found: _Due, records: list[bytes], signed: IssuedC
         first_hash=link(bytes.fromhex(found.since.hash), first, records[0]).hex(),
         last_hash=signed.checkpoint.head_hash.hex(),
         first_time=rfc3339.exact(event_of(records[0]).at),
-        last_time=rfc3339.exact(max(found.last_at)),
+        last_time=rfc3339.exact(found.last_at_until(signed.checkpoint.event_count)),
         signer=signer,
         checkpoint=signed.text,
         public_key=signed.public_key,
@@ -170,7 +200,7 @@ def _prune(
     by: Caller,
 ) -> Range:
     last = signed.checkpoint.event_count
-    last_at = max(at for (seq, _), at in zip(found.ends, found.last_at, strict=True) if seq <= last)
+    last_at = found.last_at_until(last)
     with store.transaction() as tx:
         beginning = Beginning(
             seq=last,
@@ -184,7 +214,8 @@ def _prune(
             sha256="" if manifest is None else manifest.sha256,
             archived_from=(found.since.archived_from or found.since.seq + 1) if manifest is not None else 0,
         )
-        tx.prune_audit(beginning, _event(beginning, pruning, by, at=tx.now), since=found.since)
+        event = _event(beginning, pruning, by, at=tx.now)
+        tx.prune_audit(beginning, event, since=found.since, left_until=found.left_until)
     return Range(beginning.first_seq, beginning.seq, beginning.last_at, beginning.archive)
 
 

@@ -556,7 +556,8 @@ def test_a_decision_is_looked_for_in_an_index_that_has_no_records(
         explain = "EXPLAIN QUERY PLAN" if log._sqlite else "EXPLAIN"
         plan = str(log._rows(f"{explain} {heads[0]}", *heads[1]))
 
-    assert "audit_piece_heads" in plan
+    # On PostgreSQL each partition has its part of it.
+    assert "audit_piece_heads" in plan or "audit_piece_0_heads" in plan
     assert "COVERING" in plan.upper() or "INDEX ONLY" in plan.upper()
 
 

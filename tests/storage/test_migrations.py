@@ -48,7 +48,13 @@ def downgrade(url: str, revision: str) -> None:
 
 def test_the_migrations_make_what_the_tables_say(store: Store) -> None:
     with store.engine.connect() as connection:
-        found = compare_metadata(MigrationContext.configure(connection), SQLModel.metadata)
+        partitions: set[str] = set()
+        if connection.dialect.name == "postgresql":
+            partitions |= set(connection.execute(text("SELECT relname FROM pg_class WHERE relispartition")).scalars())
+        context = MigrationContext.configure(
+            connection, opts={"include_name": lambda name, type_, _: type_ != "table" or name not in partitions}
+        )
+        found = compare_metadata(context, SQLModel.metadata)
 
     assert found == []
 

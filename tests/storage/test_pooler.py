@@ -12,6 +12,7 @@ import pytest
 from jit_service.check import questions
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.storage import Store, postgresql
+from jit_service.storage.audit_partitions import RECORDS
 from jit_service.storage.engine import open_engine
 from jit_service.storage.failures import translate_errors
 from jit_service.storage.migrate import is_current, migrate
@@ -188,3 +189,10 @@ def test_no_twin_survives(
                 checking.stop(store)
 
     demand_caught(Twin(name, function, sound, bug, lives), monkeypatch)
+
+
+def test_partitions_of_the_audit_log_are_made_through_it(store: Store) -> None:
+    assert store.audit_partitions.make_ahead(room=3 * RECORDS) == 1
+
+    with store.snapshot() as snapshot:
+        assert [part.end for part in snapshot.audit_layout.partitions] == [RECORDS, 2 * RECORDS, 3 * RECORDS]

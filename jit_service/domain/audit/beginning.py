@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from typing import Any, Final, NamedTuple
 
 from jit_service.domain.audit.chain import GENESIS
@@ -19,6 +20,7 @@ MAX_PIECES: Final = 64
 """How many pieces are pruned at once, some 65,000 records: one file of an archive, and one short transaction."""
 _MOST_SLACK: Final = timedelta(hours=1)
 _SLACK_PARTS: Final = 24
+_MOST_WAIT: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,3 +93,24 @@ def prunable(pieces: Iterable[PieceSpan], *, now: datetime, retention: timedelta
     if len(due) < MAX_PIECES and (not due or due[0].last_at >= now - retention - slack):
         return []
     return [piece.seq for piece in due]
+
+
+class Leaving(Enum):
+    """How the pieces of a partition go once they are too old."""
+
+    EACH = "a few at a time"
+    WHOLE = "all of them are pruned, and go when the partition is dropped"
+    SOON = "they wait, since the whole partition can be dropped soon"
+
+
+def leaving(last: PieceSpan | None, *, now: datetime, retention: timedelta, waiting: int | None) -> Leaving:
+    """Returns how the pieces of the partition go whose last piece is `last`; None if it cannot be dropped as a whole.
+
+    Nothing is deleted row by row that a day later, or by a part of a short retention, can be dropped at no cost.
+    """
+    if last is None or (waiting is not None and last.seq >= waiting):
+        return Leaving.EACH
+    too_old_in = last.last_at - (now - retention)
+    if too_old_in < timedelta():
+        return Leaving.WHOLE
+    return Leaving.SOON if too_old_in < min(_MOST_WAIT, retention / _SLACK_PARTS) else Leaving.EACH

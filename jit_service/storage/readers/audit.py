@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cached_property
 
 from sqlmodel import col, select
 
@@ -12,6 +14,7 @@ from jit_service.domain.audit.chain import GENESIS
 from jit_service.domain.audit.event import SETTINGS, EventType
 from jit_service.domain.language.filter import Node
 from jit_service.storage.audit_block import Block
+from jit_service.storage.audit_partitions import Layout, Partition, layout
 from jit_service.storage.audit_records import StoredRecord, records_between
 from jit_service.storage.audit_search import Found, Search
 from jit_service.storage.audit_summary import FIELDS, Summary, sealed_text
@@ -25,6 +28,7 @@ _SETTINGS = tuple(f'{{"type":"{type_}"'.encode() for type_ in sorted(SETTINGS))
 _CHECK = f'{{"type":"{EventType.ACCESS_CHECKED}"'.encode()
 _LINE = b"\n"
 _SEALS_AT_ONCE = 64
+_LONGEST_SNAPSHOT = timedelta(minutes=10)
 
 
 @dataclass(kw_only=True)
@@ -74,7 +78,39 @@ class AuditReader(LogBeginningReader):
 
     def oldest_pieces(self, limit: int) -> list[PieceSpan]:
         """Returns the oldest pieces, in order."""
-        return [PieceSpan(seq, EPOCH + last_at * MICROSECOND) for seq, last_at in self._log.oldest_pieces(limit)]
+        return [_span(*found) for found in self._log.oldest_pieces(self.log_beginning.seq, limit)]
+
+    @cached_property
+    def audit_layout(self) -> Layout:
+        """How PostgreSQL has the log partitioned."""
+        return layout(self._connection)
+
+    def last_piece_beside(self, seq: int) -> PieceSpan | None:
+        """Returns the last piece of the partition that has the piece with the seq, where it can be dropped as a whole.
+
+        None if nobody may drop it, or not all of its pieces are there yet.
+        """
+        partition = self.audit_layout.of(seq)
+        if partition is None or not self.audit_layout.may_change or self._log.merged_until() < partition.end:
+            return None
+        last = self._log.last_piece(partition.first, partition.end)
+        return None if last is None else _span(*last)
+
+    def pruned_partitions(self) -> list[Partition]:
+        """Returns the partitions that can be dropped: all in them is pruned, and whoever began to read before is done.
+
+        A snapshot from before the pruning expects what is in them, and a dropped table is gone for it too.
+        """
+        if not self.log_beginning.was_pruned or not self.audit_layout.may_change:
+            return []
+        merged, dropped = self._log.merged_until(), []
+        for partition in self.audit_layout.partitions:
+            if partition.end > merged or self._log.last_piece(partition.first, partition.end) is not None:
+                break
+            pruned = self.log_beginning_from(partition.end - 1) or self.log_beginning
+            if self.now - pruned.pruned_at >= _LONGEST_SNAPSHOT:
+                dropped.append(partition)
+        return dropped
 
     def blocks(self, *, after: int, until: int) -> Iterator[Block]:
         """Yields, in order, the blocks that have records after the one seq and up to the other."""
@@ -132,6 +168,10 @@ class AuditReader(LogBeginningReader):
         told = self._session.exec(select(SettingChangeRow).where(col(SettingChangeRow.seq) > so_far.start))
         wrong = min(so_far.settings ^ {(row.seq, row.name) for row in told}, default=None)
         return None if wrong is None else (wrong[0], f"record {wrong[0]} is listed as another change of {wrong[1]}")
+
+
+def _span(seq: int, last_at: int) -> PieceSpan:
+    return PieceSpan(seq, EPOCH + last_at * MICROSECOND)
 
 
 def _told(block: Block) -> Iterator[tuple[int, bytes]]:

@@ -28,6 +28,18 @@ class LogBeginningReader(Reading):
         self._sealer.demand(beginning_name(row.seq), row.document, row.seal)
         return rows.BEGINNINGS.validate_python(row.document)
 
+    def log_beginning_from(self, seq: int) -> Beginning | None:
+        """Returns where the log has begun once the record with the seq was pruned; None if it is not.
+
+        Raises StoreUnavailable if that is not as this service left it.
+        """
+        wanted = select(AuditBeginningRow).where(col(AuditBeginningRow.seq) >= seq)
+        row = self._session.exec(wanted.order_by(col(AuditBeginningRow.seq)).limit(1)).first()
+        if row is None:
+            return None
+        self._sealer.demand(beginning_name(row.seq), row.document, row.seal)
+        return rows.BEGINNINGS.validate_python(row.document)
+
     def log_beginnings(self) -> list[Beginning]:
         """Returns every place at which the log has begun since it was first pruned, in order."""
         found = self._session.exec(select(AuditBeginningRow).order_by(col(AuditBeginningRow.seq))).all()
