@@ -67,6 +67,36 @@ def test_all_that_is_asked_must_be_there() -> None:
     assert not rule.is_met(None)
 
 
+def test_what_is_lacking_is_told_in_words_that_quote_nothing_of_the_token() -> None:
+    rule = ReviewAssurance(acr=("phrh", "phr"), amr=("hwk", "mfa"), max_age=MINUTE)
+
+    assert lacks(rule) == [
+        "its acr must be phrh or phr, and it has no acr",
+        "its amr must have hwk, mfa, and lacks hwk, mfa",
+        "its auth_time must be less than 60 s ago, and there is none that counts",
+    ]
+    assert lacks(rule, acr="secret", amr=["hwk", "secret"], auth_time=NOW - 90) == [
+        "its acr must be phrh or phr, and it has another acr",
+        "its amr must have hwk, mfa, and lacks mfa",
+        "its auth_time must be less than 60 s ago, and it is 90 s ago",
+    ]
+
+
+def test_what_is_wrong_with_a_rule_is_told_with_what_is_allowed() -> None:
+    def told(rule: ReviewAssurance) -> list[str]:
+        with pytest.raises(InvalidField) as refused:
+            normalized(rule)
+        return [fault.message.removeprefix("review_assurance") for fault in refused.value.each]
+
+    assert told(ReviewAssurance()) == [": asks for nothing; give acr, amr or max_age"]
+    assert told(ReviewAssurance(max_age=SECOND / 2)) == [
+        ".max_age: is 0.5s; whole seconds from 1s to 2592000s are allowed"
+    ]
+    assert told(ReviewAssurance(acr=("two words",))) == [
+        ".acr[0]: is 'two words'; 1 to 256 printable ASCII characters without space are allowed"
+    ]
+
+
 def test_a_client_is_told_what_to_ask_the_provider_for() -> None:
     rule = ReviewAssurance(acr=("phrh", "phr"), amr=("mfa", "hwk"), max_age=MINUTE)
 
