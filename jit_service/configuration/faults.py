@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
 from typing import Any, Final, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
+
+from jit_service.configuration.forms import shown_span
 
 _LIST: Final = "must be a list, such as [a, b]"
 _WHOLE: Final = "must be a whole number"
@@ -123,6 +126,10 @@ def _words(fault: ErrorDetails, model: type[BaseModel], place: tuple[int | str, 
     if kind == "string_pattern_mismatch":
         return f"must be {_form_at(model, place)}"
     said = fault["msg"].removeprefix("Value error, ")
+    for bound in fault.get("ctx", {}).values():
+        if isinstance(bound, timedelta):
+            # Of a duration that may be left out, pydantic tells the bound as Python writes it.
+            said = said.replace(repr(bound), shown_span(bound))
     said = said.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
     return _WORDS.get(kind) or said.replace("Input should be", "must be")
 
