@@ -6,6 +6,7 @@ The value may be a secret.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Final, get_args
@@ -44,6 +45,7 @@ _WORDS: Final[Mapping[str, str]] = {
     "time_delta_type": "must be a duration, such as 90s or 1h30m, or a number of seconds",
 }
 """Words for pydantic's types of errors; for all others, pydantic's own are plain enough."""
+_BOUND: Final = re.compile(r"datetime\.timedelta\(([^)]*)\)")
 # The strict types among which a value of a claim may be chosen: each has an error of its own.
 _CHOICES: Final = ("bool", "int", "str")
 _OF_CHOICES: Final = ("bool_type", "int_type", "string_type")
@@ -126,12 +128,15 @@ def _words(fault: ErrorDetails, model: type[BaseModel], place: tuple[int | str, 
     if kind == "string_pattern_mismatch":
         return f"must be {_form_at(model, place)}"
     said = fault["msg"].removeprefix("Value error, ")
-    for bound in fault.get("ctx", {}).values():
-        if isinstance(bound, timedelta):
-            # Of a duration that may be left out, pydantic tells the bound as Python writes it.
-            said = said.replace(repr(bound), shown_span(bound))
+    # Of a duration that may be left out, pydantic tells the bound as Python writes it.
+    said = _BOUND.sub(_shown_bound, said)
     said = said.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
     return _WORDS.get(kind) or said.replace("Input should be", "must be")
+
+
+def _shown_bound(found: re.Match[str]) -> str:
+    parts = (part.partition("=") for part in found[1].split(", ") if "=" in part)
+    return shown_span(timedelta(**{unit: int(amount) for unit, _, amount in parts}))
 
 
 def _unknown(key: str, known: Iterable[str]) -> str:
