@@ -35,7 +35,8 @@ from jit_service.runtime.dev_issuer import DevIssuer
 from jit_service.runtime.service import utc_now
 from jit_service.storage import Store
 from jit_service.storage.migrate import migrate
-from jit_service.use_cases.keyring import secret_of
+from jit_service.storage.sealing_keys import SealingKeys
+from jit_service.use_cases.keyring import secrets_of
 from jit_service.use_cases.policies import apply
 from jitaccess import JitClient, LocalChecker
 
@@ -155,7 +156,7 @@ def _service(directory: Path, grants: int) -> Iterator[str]:
 
 
 def _fill(url: str, count: int) -> None:
-    store = Store(url, clock=utc_now, key=secret_of(key_file()))
+    store = Store(url, clock=utc_now, keys=SealingKeys.of(*secrets_of(key_file())))
     apply(store, ADMIN, [PolicyDraft(policy=policy) for policy in (OPEN, *DENIES)], prune=False)
     for first in range(0, count, CHUNK):
         with store.transaction() as tx:

@@ -35,9 +35,10 @@ from jit_service.storage.engine import for_writing
 from jit_service.storage.migrate import migrate
 from jit_service.storage.migrations import versions
 from jit_service.storage.sealing import GRANTS, Sealer, Sums, exchange, live_text, sums_text
+from jit_service.storage.sealing_keys import SealingKeys
 from jit_service.storage.tables import GrantRow, HeadRow
 from jit_service.use_cases import policies
-from jit_service.use_cases.keyring import make_key_file, secret_of
+from jit_service.use_cases.keyring import make_key_file, secrets_of
 
 DURATION: Final = timedelta(days=29)
 _CHUNK: Final = 5_000
@@ -91,14 +92,14 @@ def key_file() -> Path:
 def fill(url: str, content: Content) -> None:
     """Gives an empty database the schema, the policies and that content."""
     migrate(url)
-    store = Store(url, clock=lambda: datetime.now(UTC), key=secret_of(key_file()))
+    store = Store(url, clock=lambda: datetime.now(UTC), keys=SealingKeys.of(*secrets_of(key_file())))
     try:
         policies.apply(store, Caller(principal=SERVICE), policy_file.load(POLICY_FILE), prune=False)
         with store.snapshot() as snapshot:
             revision = snapshot.revision
         writing = for_writing(store.engine)
         with writing.begin() as connection:
-            _insert(connection, content, revision, store.sealer)
+            _insert(connection, content, revision, store.keys.first)
         writing.dispose()
         _request(store, content)
         if store.engine.dialect.name == "sqlite":

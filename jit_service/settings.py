@@ -182,11 +182,11 @@ class Settings(KeepingSettings, TracingSettings):
     )
     key_file: Path | None = Field(
         default=None,
-        description="The key that seals rows and signing keys, one for all hosts; by default token.key in data_dir.",
+        description="The keys that seal rows and signing keys, for all hosts; by default token.key in data_dir.",
     )
     key_command: str = Field(
         default="",
-        description="A command that prints that key, instead of a file: from a KMS or an HSM. It is run at the start.",
+        description="A command that prints those keys, instead of a file: from a KMS or an HSM. Run at the start.",
         json_schema_extra={"form": "a program with its arguments, quoted as for a shell, which does not run it"},
     )
     token_key_rotation: Span = Field(default=timedelta(days=30), description="How long a key signs tokens.")

@@ -23,6 +23,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from jit_service.__main__ import app
+from jit_service.use_cases.keyring import new_key
 from jitaccess import JitClient, PermissionDenied, Unavailable
 from jitaccess.jose import jws
 from tests import prepared
@@ -464,6 +465,40 @@ def test_keys_are_listed_and_rotated_without_showing_a_private_one(tmp_path: Pat
     ]
     assert set(first) == {"kid", "state", "createTime", "signsFrom", "lastExpireTime"}
     assert (tmp_path / "token.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_sealing_key_is_rotated_beside_a_running_service(tmp_path: Path, terminal: Terminal) -> None:
+    old, new = make_line(), make_line()
+    key_file = tmp_path / "token.key"
+    key_file.write_text(old)
+    key_file.chmod(0o600)
+
+    def reseal(*flags: str) -> dict[str, Any]:
+        return dict(json.loads(terminal.printing("keys", "reseal", *flags, "--data-dir", str(tmp_path))))
+
+    with up(tmp_path) as (_, ready), JitClient(ready["grpc"], token=token(tmp_path, "alice")) as client:
+        client.request(["database/orders/eu"], ["read"])
+        assert client.check("user:alice@example.com", action="read", resource="database/orders/eu").allowed
+        assert reseal()["rows"] == 0
+        key_file.write_text(new + old)
+
+        tried, done, again = reseal("--dry-run"), reseal(), reseal()
+
+        key_file.write_text(new)
+        assert client.check("user:alice@example.com", action="read", resource="database/orders/eu").allowed
+        assert not client.check("user:alice@example.com", action="write", resource="database/orders/eu").allowed
+        assert client.request(["database/orders/us"], ["read"])
+    assert (tried["dryRun"], done["dryRun"]) == (True, False)
+    assert done == tried | {"dryRun": False}
+    assert again == {"replacedKey": "", "sealingKey": done["sealingKey"], "rows": 0, "dryRun": False}
+    key_file.write_text(old)
+    assert f"sealed with key {done['sealingKey']}, and this host has only {done['replacedKey']}" in terminal.failing(
+        "keys", "reseal", "--data-dir", str(tmp_path)
+    )
+
+
+def make_line() -> str:
+    return f"{new_key()}\n"
 
 
 def test_without_a_token_issuer_there_are_no_keys_to_rotate(tmp_path: Path, terminal: Terminal) -> None:

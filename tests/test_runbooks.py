@@ -91,11 +91,11 @@ def played(title: str, command: str) -> str | None:
     """Returns the command as it is played, or None."""
     if command.split(maxsplit=1)[0] in NOT_PLAYED:
         return None
-    for there, here in HERE.items():
+    data_dir, key_file = ELSEWHERE.get(title, (".", "token.key"))
+    for there, here in ({"/etc/jit/sealing.key": key_file} | HERE).items():
         command = command.replace(there, here)
     if "jit-service" not in command.split(maxsplit=1)[0]:
         return command
-    data_dir, key_file = ELSEWHERE.get(title, (".", "token.key"))
     settings = {
         "JIT_DATA_DIR": data_dir,
         "JIT_KEY_FILE": key_file,

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from jit_service.commands.bar import bar
 from jit_service.commands.given import one_line_errors, settings_of
 from jit_service.commands.options import STORING, Flags, takes
 from jit_service.runtime import backup as backups
-from jit_service.runtime.backup import Report
 from jit_service.runtime.service import utc_now
 
 
@@ -31,7 +28,7 @@ def backup(
 
     The key file that seals the database is not part of it: keep it elsewhere, since nothing can be restored without.
     """
-    with one_line_errors(), _bar() as report:
+    with one_line_errors(), bar() as report:
         made = backups.back_up(settings_of(flags), directory, clock=utc_now, with_key=include_key, report=report)
     typer.echo(f"{directory} has the store up to record {made.event_count}", err=True)
     print(json.dumps({"directory": str(directory), "eventCount": made.event_count, "headHash": made.head_hash,
@@ -51,7 +48,7 @@ def restore(
     flags: Flags,
 ) -> None:
     """Restore a backup, with the service stopped: verify it whole, put it in place, and begin another history."""
-    with one_line_errors(), _bar() as report:
+    with one_line_errors(), bar() as report:
         done = backups.restore(
             settings_of(flags), directory, clock=utc_now, replacing=replace, revoke_all=revoke_all, report=report
         )
@@ -67,21 +64,3 @@ def restore(
         )
     print(json.dumps({"eventCount": done.manifest.event_count, "headHash": done.manifest.head_hash,
                       "liveGrants": done.live, "revokedGrants": done.revoked}))  # fmt: skip
-
-
-@contextmanager
-def _bar() -> Iterator[Report]:
-    """Yields what shows on a terminal how far the work is."""
-    is_shown = False
-
-    def show(what: str, done: int, of: int) -> None:
-        nonlocal is_shown
-        if sys.stderr.isatty():
-            is_shown = True
-            typer.echo(f"\r\033[K{what} {100 * done // max(of, 1)} %", nl=False, err=True)
-
-    try:
-        yield show
-    finally:
-        if is_shown:
-            typer.echo("\r\033[K", nl=False, err=True)

@@ -110,6 +110,7 @@ _URGENCY: Final = {
     "GRANT_EXPIRES_SOON": Urgency.WARNING,
     "STEP_ESCALATED": Urgency.WARNING,
     "STORE_RESTORED": Urgency.CRITICAL,
+    "STORE_RESEALED": Urgency.WARNING,
 }
 _ANEW: Final = frozenset(
     {
@@ -156,6 +157,7 @@ _TITLES: Final = {
     "POLICY_UPDATED": "{by} changed {policy}",
     "POLICY_DELETED": "{by} deleted {policy}",
     "STORE_RESTORED": "The store was restored from a backup",
+    "STORE_RESEALED": "The store was sealed with another key",
 }
 _UNDER_REVIEW: Final = {
     "GRANT_APPROVED": "{by} approved; more approvals are needed before {who} gets {what}",

@@ -24,6 +24,7 @@ from jit_service.configuration import durable_file
 from jit_service.domain.audit.event import SERVICE, Event, EventType
 from jit_service.domain.caller import Caller, Origin, Role
 from jit_service.domain.errors import JitError, KeysUnavailable, TokensOff
+from jit_service.runtime.sealing import any_sealing_keys_of, note_in_effect
 from jit_service.runtime.service import ServiceError, issuing_of, migrate, open_store, sole_user_of
 from jit_service.settings import Settings
 from jit_service.storage import Store, copies
@@ -31,7 +32,7 @@ from jit_service.storage.copies import Place
 from jit_service.storage.inspection import sqlite_file
 from jit_service.storage.readers.reading import Clock
 from jit_service.storage.sealing import Sealer
-from jit_service.use_cases import bulk_revocation, checkpoints, signing_keys
+from jit_service.use_cases import bulk_revocation, checkpoints, resealing, signing_keys
 from jit_service.use_cases.signing_keys import Issuing
 
 MANIFEST: Final = "backup.json"
@@ -48,7 +49,8 @@ Report = Callable[[str, int, int], None]
 class Manifest:
     """What a backup is. `time` is when it was begun, in UTC; `seal` is of all the rest, in hexadecimal.
 
-    `checkpoint` is a signed checkpoint of the log, empty where the service issues no tokens.
+    `checkpoint` is a signed checkpoint of the log, empty where the service issues no tokens. `sealing_key` is the id of
+    the key that sealed the manifest, empty in one from before keys had ids.
     """
 
     version: str
@@ -62,6 +64,7 @@ class Manifest:
     sha256: str
     checkpoint: str = ""
     format: int = _FORMAT
+    sealing_key: str = ""
     seal: str = ""
 
     def sealed(self, sealer: Sealer) -> Manifest:
@@ -92,6 +95,8 @@ def back_up(settings: Settings, directory: Path, *, clock: Clock, with_key: bool
         # Before the copy, so that the copy has all that is signed.
         checkpoint = _checkpoint(store, issuing)
         place, file = _copied(settings, directory, report)
+        with store.snapshot() as snapshot:
+            sealer = store.keys.sealer(snapshot.sealing_key)
         manifest = Manifest(
             version=version("jit-service"),
             schema=place.schema,
@@ -103,7 +108,8 @@ def back_up(settings: Settings, directory: Path, *, clock: Clock, with_key: bool
             size=file.stat().st_size,
             sha256=_digest(file, report),
             checkpoint=checkpoint,
-        ).sealed(store.sealer)
+            sealing_key=sealer.key_id,
+        ).sealed(sealer)
     if with_key:
         durable_file.write_new(directory / _KEY, settings.key_path.read_bytes())
     durable_file.write(directory / MANIFEST, json.dumps(asdict(manifest), indent=1).encode() + b"\n")
@@ -128,7 +134,8 @@ def restore(
             _demand_sealed(settings, manifest)
             report("restoring", 0, 1)
             copies.restore_postgresql(settings.store_url, file)
-            live, revoked = _verified(settings, manifest, clock, revoke_all, report)
+            live, revoked, key = _verified(settings, manifest, clock, revoke_all, report)
+            note_in_effect(settings, key)
             return Restored(manifest, live, revoked, None)
         return _restore_sqlite(settings, path, manifest, file, clock, replacing, revoke_all, report)
 
@@ -154,31 +161,37 @@ def _restore_sqlite(
         made.chmod(0o600)
         copies.demand_sound_sqlite(made)
         elsewhere = settings.model_copy(update={"database_url": f"sqlite:///{made.absolute()}"})
-        live, revoked = _verified(elsewhere, manifest, clock, revoke_all, report)
+        live, revoked, key = _verified(elsewhere, manifest, clock, revoke_all, report)
         aside = path.with_name(f"{path.name}.before-{clock():%Y%m%dT%H%M%S}") if there else None
         if aside is not None:
             copies.set_aside(path, name=aside)
         copies.put_in_place(made, path)
+        note_in_effect(settings, key)
     return Restored(manifest, live, revoked, aside)
 
 
 def _verified(
     settings: Settings, manifest: Manifest, clock: Clock, revoke_all: bool, report: Report
-) -> tuple[int, int]:
-    """Verifies the store, begins another history, and returns how many grants give access and how many were revoked."""
-    migrate(settings)
-    with closing(open_store(settings, clock=clock)) as store:
+) -> tuple[int, int, str]:
+    """Verifies the store, begins another history, and seals it with the newest key.
+
+    Returns how many grants give access, how many were revoked, and the id of the key.
+    """
+    # A backup may be of a time when another key was in effect; nobody uses what is restored before it is verified.
+    migrate(settings, keys=any_sealing_keys_of(settings))
+    with closing(open_store(settings, clock=clock, keys=any_sealing_keys_of(settings))) as store:
         _demand_whole(store, settings, manifest, report)
         by = Caller(principal=SERVICE, roles=frozenset({Role.ADMIN}), origin=Origin(method=_RESTORED_BY))
         message = f"restored from the backup of {manifest.time}, at record {manifest.event_count}"
         with store.transaction() as tx:
             tx.record(Event(type=EventType.STORE_RESTORED, at=tx.now, principal=SERVICE, origin=by.origin,
                             message=message))  # fmt: skip
+        sealed = resealing.reseal(store, by=by, report=report)
         revoked = 0
         if revoke_all:
             revoked = bulk_revocation.end_all(store, by, comment=message, report=lambda *at: report("revoking", *at))
         with store.snapshot() as snapshot:
-            return snapshot.count_granted(), revoked
+            return snapshot.count_granted(), revoked, sealed.now
 
 
 def _demand_whole(store: Store, settings: Settings, manifest: Manifest, report: Report) -> None:
@@ -241,11 +254,16 @@ def _read(directory: Path, report: Report) -> tuple[Manifest, Path]:
 
 
 def _demand_sealed(settings: Settings, manifest: Manifest) -> None:
-    with closing(open_store(settings)) as store:
-        right = manifest.sealed(store.sealer).seal
-    if not compare_digest(right, str(manifest.seal)):
-        key = "the key of JIT_KEY_COMMAND" if settings.key_command else settings.key_path
-        raise ServiceError(f"{key} did not seal this backup: it is another key, or somebody changed the manifest")
+    keys = any_sealing_keys_of(settings)
+    if not any(compare_digest(manifest.sealed(sealer).seal, str(manifest.seal)) for sealer in keys.sealers()):
+        source = "the key of JIT_KEY_COMMAND" if settings.key_command else settings.key_path
+        why = "it is another key, or somebody changed the manifest"
+        if manifest.sealing_key not in ("", *keys.ids):
+            why = (
+                f"key {manifest.sealing_key} did, and this host has only {', '.join(keys.ids)}; put that key into a "
+                "line after the others for the restore"
+            )
+        raise ServiceError(f"{source} did not seal this backup: {why}")
 
 
 def _demand_key(settings: Settings, directory: Path) -> None:

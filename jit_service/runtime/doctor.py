@@ -20,13 +20,14 @@ from jit_service.domain.errors import JitError
 from jit_service.domain.tokens import signing_key as key_rules
 from jit_service.runtime import preflight
 from jit_service.runtime.preflight import Finding, Level, Report
+from jit_service.runtime.sealing import known_sealing_keys_of
 from jit_service.runtime.service import ServiceError, fault_of_clock, issuing_of, open_store
 from jit_service.settings import Settings
 from jit_service.storage import Store
 from jit_service.storage.audit_partitions import RECORDS
 from jit_service.storage.readers.figures import Backlog, Figures
 from jit_service.storage.readers.reading import Clock
-from jit_service.use_cases import audit
+from jit_service.use_cases import audit, signing_keys
 from jit_service.use_cases.long_work import result_of
 
 _TAIL: Final = 10_000
@@ -62,13 +63,14 @@ def _findings(settings: Settings, clock: Clock) -> Iterator[Finding]:
 
 def _store(settings: Settings, clock: Clock) -> Iterator[Finding]:
     try:
-        with closing(open_store(settings, clock=clock)) as store:
+        with closing(open_store(settings, clock=clock, keys=known_sealing_keys_of(settings))) as store:
             for examine in (
                 _chain,
                 _index,
                 partial(_figures, settings=settings),
                 _partitions,
                 partial(_clock, settings=settings),
+                _sealing_key,
                 partial(_keys, settings=settings),
             ):
                 yield from examine(store)
@@ -166,6 +168,22 @@ def _delivery(figures: Figures, settings: Settings) -> Iterator[Finding]:
 
 def _is_stuck(backlog: Backlog, now: datetime) -> bool:
     return backlog.given_up > 0 or (backlog.oldest_at is not None and now - backlog.oldest_at > _WAITS)
+
+
+def _sealing_key(store: Store) -> Iterator[Finding]:
+    """Tells since when the key is in effect; `preflight` tells which one that is, and what is to do."""
+    by, asked = signing_keys.service_caller(), 'event_type = "STORE_RESEALED"'
+    page = partial(audit.list_page, store, by, filter_text=asked, order_by="seq desc", page_size=1)
+    found = page(page_token="")
+    while not found.events and found.next_page_token:
+        found = page(page_token=found.next_page_token)
+    about = "sealing key"
+    if not found.events:
+        yield _ok(about, "none has replaced another in this log")
+        return
+    (resealed,) = found.events
+    days = (store.clock() - resealed.event.at).days
+    yield _ok(about, f"{resealed.event.sealing_key} is in effect for {days} days, since record {resealed.seq}")
 
 
 def _keys(store: Store, *, settings: Settings) -> Iterator[Finding]:

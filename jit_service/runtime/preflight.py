@@ -27,11 +27,14 @@ from jit_service.rpc import policy_file
 from jit_service.rpc.authentication import keys_of
 from jit_service.runtime.channels import wire_to
 from jit_service.runtime.envoy import NO_TEMPORARY_DIRECTORY
+from jit_service.runtime.sealing import known_sealing_keys_of, source_of
+from jit_service.runtime.service_error import ServiceError
 from jit_service.runtime.tracing import Tracing
 from jit_service.settings import Address, Settings, SettingsError, Transport
 from jit_service.storage.inspection import Found, inspect, sqlite_file
 from jit_service.storage.readers.reading import Clock
-from jit_service.use_cases.keyring import KeyFileError, KeyRing, secret_by, secret_of
+from jit_service.storage.sealing_keys import SealingKeys
+from jit_service.use_cases.keyring import KeyFileError, KeyRing
 from jitaccess.extras import ExtraMissing
 
 
@@ -228,16 +231,16 @@ def _unbindable(address: Address) -> str:
 
 
 def _database(settings: Settings, *, clock: Clock) -> Iterator[Finding]:
-    path = settings.key_path
-    key = None
+    keys = None
     try:
-        key = secret_by(settings.key_command) if settings.key_command else secret_of(path)
-        yield _ok("key file", "JIT_KEY_COMMAND gives a key" if settings.key_command else f"{path} can be used")
-    except KeyFileError as fault:
-        if settings.key_command or settings.key_file is not None or path.exists():
+        keys = _sealing_keys(settings)
+        what = "JIT_KEY_COMMAND gives" if settings.key_command else f"{settings.key_path} can be used; it has"
+        yield _ok("key file", f"{what} {'a key' if len(keys.ids) == 1 else f'{len(keys.ids)} keys'}")
+    except (KeyFileError, ServiceError) as fault:
+        if settings.key_command or settings.key_file is not None or settings.key_path.exists():
             yield _fault("key file", str(fault))
     try:
-        found = inspect(settings.store_url, key=key, clock=clock)
+        found = inspect(settings.store_url, keys=keys, clock=clock)
     except (StoreUnavailable, ExtraMissing) as fault:
         yield _fault("database", " ".join(str(fault).split()))
         return
@@ -247,13 +250,19 @@ def _database(settings: Settings, *, clock: Clock) -> Iterator[Finding]:
     yield _ok("database", f"{found.server} with the schema of this version")
     if found.promise_fault:
         yield _warning("standby", found.promise_fault)
-    yield from _seals(settings, key, found)
+    yield from _seals(settings, keys, found)
 
 
-def _seals(settings: Settings, key: bytes | None, found: Found) -> Iterator[Finding]:
+def _sealing_keys(settings: Settings) -> SealingKeys:
+    """Returns the keys; makes no key file, as a start does. Raises KeyFileError, ServiceError."""
+    source_of(settings)
+    return known_sealing_keys_of(settings)
+
+
+def _seals(settings: Settings, keys: SealingKeys | None, found: Found) -> Iterator[Finding]:
     path = settings.key_path
     named = "the key of JIT_KEY_COMMAND" if settings.key_command else str(path)
-    if key is None:
+    if keys is None:
         if not settings.key_command and not path.exists():
             yield _fault("key file", f"{path} is not there, but the database is: put back the key that sealed it")
         return
@@ -263,12 +272,27 @@ def _seals(settings: Settings, key: bytes | None, found: Found) -> Iterator[Find
             f"{named} does not open the database ({found.seal_fault}): it is another key, or somebody changed the "
             "database",
         )
-    ring = KeyRing(key)
+    else:
+        yield _sealing_key(keys.ids, found.sealing_key)
+    ring = KeyRing(keys)
     for sealed in found.keys if settings.token_issuer else ():
         try:
             ring.public(sealed)
         except KeysUnavailable as fault:
             yield _fault("key file", f"{named}: {fault}")
+
+
+def _sealing_key(ids: Sequence[str], in_effect: str) -> Finding:
+    """Returns how far a rotation is: which of the keys seals the store, and what is to do next."""
+    about, told = "sealing key", f"{in_effect} is in effect"
+    newer, older = ids[: ids.index(in_effect)], ids[ids.index(in_effect) + 1 :]
+    if newer:
+        return _warning(about, f"{told}, {newer[0]} is to follow: once each host has it, run `jit-service keys reseal`")
+    if older:
+        return _warning(
+            about, f"{told}; {', '.join(older)} may be removed now: keep it only with the backups that it sealed"
+        )
+    return _ok(about, f"{told}, and is the only one")
 
 
 def _policies(settings: Settings) -> Iterator[Finding]:

@@ -42,6 +42,8 @@ from jit_service.runtime.channels import channels_of
 from jit_service.runtime.checkpoint_keeper import CheckpointKeeper, checkpointing_by
 from jit_service.runtime.gauges import Parts
 from jit_service.runtime.retention import Retention, bounds_of, drop_partitions
+from jit_service.runtime.sealing import NOTE, sealing_keys_of
+from jit_service.runtime.service_error import ServiceError
 from jit_service.runtime.steady_clock import MAX_STEP, SteadyClock, utc_now
 from jit_service.runtime.sweeper import Sweeper
 from jit_service.runtime.tracing import Tracing
@@ -51,8 +53,9 @@ from jit_service.storage.head_follower import HeadFollower
 from jit_service.storage.migrate import migrate as migrate_database
 from jit_service.storage.migrate import schema_fault
 from jit_service.storage.readers.reading import Clock
+from jit_service.storage.sealing_keys import SealingKeys
 from jit_service.use_cases import policies, proposals, signing_keys
-from jit_service.use_cases.keyring import KeyFileError, KeyRing, make_key_file, secret_by, secret_of
+from jit_service.use_cases.keyring import KeyRing
 from jit_service.use_cases.past_access import PastAccess
 from jit_service.use_cases.signing_keys import Issuing
 from jit_service.use_cases.unauthenticated_calls import UnauthenticatedCalls
@@ -75,10 +78,6 @@ def sole_user_of(data_dir: Path) -> Iterator[None]:
         except OSError:
             raise ServiceError(f"another service runs on {data_dir}; give this one a --data-dir of its own") from None
         yield
-
-
-class ServiceError(Exception):
-    """The service cannot start; the message is one line."""
 
 
 # What a check leaves behind is in no cycle, and looking for cycles by Python's own thresholds, which are for short
@@ -335,36 +334,20 @@ def issuing_of(settings: Settings) -> Issuing | None:
     """
     if not settings.token_issuer:
         return None
-    ring = KeyRing(_secret(settings))
+    ring = KeyRing(sealing_keys_of(settings))
     rotation = Rotation(every=settings.token_key_rotation, ahead=settings.token_key_overlap)
     return Issuing(issuer=settings.token_issuer, ring=ring, rotation=rotation, cap=settings.max_grant_token_lifetime)
 
 
-def _secret(settings: Settings) -> bytes:
-    """Returns the 32 bytes that seal the rows of the store and the signing keys.
-
-    Raises ServiceError for a key file that cannot be used.
-    """
-    try:
-        if settings.key_command:
-            return secret_by(settings.key_command)
-        # One that is named is made by whoever shares it among the hosts.
-        if settings.key_file is None:
-            make_key_file(settings.key_path)
-        return secret_of(settings.key_path)
-    except (KeyFileError, OSError) as fault:
-        raise ServiceError(str(fault)) from fault
-
-
-def migrate(settings: Settings) -> None:
+def migrate(settings: Settings, *, keys: SealingKeys | None = None) -> None:
     """Brings the database to the schema of this version, and seals the rows that were written before there were seals.
 
-    The rows are trusted as they are then, so this happens once; a note in the data directory says that it has. Raises
-    ServiceError, StoreUnavailable.
+    The rows are trusted as they are then, so this happens once; a note in the data directory says that it has. `keys`
+    are by default those of the settings. Raises ServiceError, StoreUnavailable.
     """
     migrate_database(settings.store_url)
-    note = settings.data_dir / "sealed"
-    with closing(open_store(settings)) as store:
+    note = settings.data_dir / NOTE
+    with closing(open_store(settings, keys=keys)) as store:
         if store.is_unsealed():
             if note.exists():
                 raise ServiceError(
@@ -424,14 +407,17 @@ def _demand_keys(store: Store, issuing: Issuing) -> None:
         ) from fault
 
 
-def open_store(settings: Settings, *, clock: Clock = utc_now) -> Store:
-    """Returns the store, whose commits leave notifications for the receivers of the settings."""
+def open_store(settings: Settings, *, clock: Clock = utc_now, keys: SealingKeys | None = None) -> Store:
+    """Returns the store, whose commits leave notifications for the receivers of the settings.
+
+    `keys` are by default those of the settings. Raises ServiceError, StoreUnavailable.
+    """
     return Store(
         settings.store_url,
         clock=clock,
         subscriptions=subscriptions_of(settings.routes, settings.notifications),
         routes=routes_of(settings.routes, settings.notifications),
-        key=_secret(settings),
+        keys=sealing_keys_of(settings) if keys is None else keys,
     )
 
 

@@ -28,6 +28,7 @@ from jit_service.storage.grant_decoder import COLUMNS, GrantChanged, GrantDecode
 from jit_service.storage.head import BEGINNING, Head
 from jit_service.storage.predicates import text_of
 from jit_service.storage.sealing import GRANTS, TABLES, Sealer, Sums, list_text, live_text, seal_number
+from jit_service.storage.sealing_keys import SealingKeys, Superseded
 from jit_service.storage.tables import GrantRow
 
 FindGrant = Callable[[str], CachedGrant | None]
@@ -85,6 +86,14 @@ class FullLoad(NamedTuple):
     locks: Locks = NO_LOCKS
 
 
+class _SealedHead(NamedTuple):
+    revision: int
+    locks: int
+    sums: str
+    seal: bytes
+    sealing_key: str
+
+
 class GrantLoader:
     """Loads what Check keeps in memory. One thread at a time may use it. Every method raises StoreUnavailable.
 
@@ -92,10 +101,12 @@ class GrantLoader:
     connection's own commits nor any commit during a transaction.
     """
 
-    def __init__(self, engine: Engine, sealer: Sealer, door: Door) -> None:
+    def __init__(self, engine: Engine, keys: SealingKeys, door: Door) -> None:
         self._engine = engine
         self._door = door
-        self._sealer = sealer
+        self._keys = keys
+        # Of the key that sealed what was loaded.
+        self._sealer = keys.first
         # The sum of the seals of all counted grants, and the seals of those of them that are over: Check drops those.
         self._total = 0
         self._aside: dict[str, int] = {}
@@ -122,14 +133,15 @@ class GrantLoader:
     def since(self, place: Head, held: FindGrant) -> Delta:
         """Returns what changed since the place, as one snapshot. Raises AnotherHistory as `moved` does, or if too old.
 
-        `held` returns the grant of a name as it was kept until now. Raises StoreUnavailable if the sum of all seals
-        shows that a row is missing, too many or an older one.
+        Also if the store was sealed with another key since: the sums that were kept are of the seals of before. `held`
+        returns the grant of a name as it was kept until now. Raises StoreUnavailable if the sum of all seals shows that
+        a row is missing, too many or an older one.
         """
         with self._connected() as connection, _snapshot(connection, self._sqlite):
             head, revision = self._head(connection, place), place.revision
             after = f"revision > {self._mark}"
             forgot = self._has_forgotten(connection, revision)
-            sums = self._sums(connection)
+            sums = self._sums_as_before(connection)
             columns = f"run_out_at, ended_at, {COLUMNS}"
             found = connection.execute(f"SELECT {columns} FROM access_grant WHERE {after}", (revision,))  # noqa: S608
             changed_rows, now = found.fetchall(), _microseconds(head.time)
@@ -147,7 +159,7 @@ class GrantLoader:
         """Yields all that is live, as one snapshot. Grants are read as they are taken; `progress` counts them."""
         with self._connected() as connection, _snapshot(connection, self._sqlite), postgresql.loading(connection):
             head = self._head(connection, BEGINNING)
-            sums = self._sums(connection)
+            self._sealer, sums = self._opened(connection)
             for table in TABLES:
                 seals = connection.execute(f"SELECT seal FROM {table}").fetchall()  # noqa: S608
                 self._sealer.demand_sum(table, (row[0] for row in seals), sums)
@@ -193,9 +205,22 @@ class GrantLoader:
             raise AnotherHistory(f"grants that changed after revision {revision} were forgotten")
         return bool(moved > revision)
 
-    def _sums(self, connection: Any) -> Sums:
-        revision, locks, sums, seal = connection.execute("SELECT revision, locks, sums, seal FROM head").fetchone()
-        return self._sealer.demand_head(revision=revision, locks=locks, sums=sums, seal=seal)
+    def _sums_as_before(self, connection: Any) -> Sums:
+        """Returns the sums of the seals. Raises AnotherHistory if these are of another key than what was loaded."""
+        try:
+            sealer, sums = self._opened(connection)
+        except Superseded as fault:
+            # This state was read just before another thread saw the new key; a load reads the state after it.
+            raise AnotherHistory(str(fault)) from fault
+        if sealer.key_id != self._sealer.key_id:
+            raise AnotherHistory(f"the store was sealed anew with key {sealer.key_id}")
+        return sums
+
+    def _opened(self, connection: Any) -> tuple[Sealer, Sums]:
+        """Returns the sealer of the key in effect, and the sums of the seals. Raises Superseded, StoreUnavailable."""
+        columns = _SealedHead._fields
+        row = connection.execute(f"SELECT {', '.join(columns)} FROM head").fetchone()  # noqa: S608
+        return self._keys.opening(_SealedHead(*row))
 
     def _policies(self, connection: Any, where: str, values: tuple[Any, ...]) -> list[Policy]:
         found = connection.execute(f"SELECT CAST(document AS TEXT), seal FROM policy{where}", values)  # noqa: S608

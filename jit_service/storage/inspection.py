@@ -15,7 +15,7 @@ from jit_service.storage import engine as engines
 from jit_service.storage import postgresql
 from jit_service.storage.migrate import first_line, schema_fault
 from jit_service.storage.readers.reading import Clock
-from jit_service.storage.sealing import Sealer
+from jit_service.storage.sealing_keys import SealingKeys
 from jit_service.storage.snapshot import Snapshot
 from jit_service.storage.standbys import promise_fault
 
@@ -25,6 +25,7 @@ class Found(NamedTuple):
 
     `promise_fault` says what may be lost although it was acknowledged.
     `keys` are those that sign tokens, still sealed; there are none to be seen where something is wrong.
+    `sealing_key` is the id of the key that sealed the store.
     """
 
     server: str
@@ -32,6 +33,7 @@ class Found(NamedTuple):
     promise_fault: str = ""
     seal_fault: str = ""
     keys: tuple[SigningKey, ...] = ()
+    sealing_key: str = ""
 
 
 def sqlite_file(url: str) -> Path | None:
@@ -40,15 +42,15 @@ def sqlite_file(url: str) -> Path | None:
     return Path(read.database or "").absolute() if read.get_backend_name() == "sqlite" else None
 
 
-def inspect(url: str, *, key: bytes | None, clock: Clock) -> Found:
-    """Returns what the database is. Without a key, seals are not looked at. Raises StoreUnavailable."""
+def inspect(url: str, *, keys: SealingKeys | None, clock: Clock) -> Found:
+    """Returns what the database is. Without keys, seals are not looked at. Raises StoreUnavailable."""
     path = sqlite_file(url)
     if path is not None and not path.exists():
         raise StoreUnavailable(f"there is no database {path} yet; run `jit-service migrate`")
     try:
         engine = engines.open_read_only(url)
         try:
-            return _found(engine, key, clock)
+            return _found(engine, keys, clock)
         finally:
             engine.dispose()
     except (SQLAlchemyError, sqlite3.Error) as fault:
@@ -68,15 +70,16 @@ def promise_fault_of(url: str) -> str:
         raise StoreUnavailable(f"cannot read the database: {first_line(fault)}") from fault
 
 
-def _found(engine: Engine, key: bytes | None, clock: Clock) -> Found:
+def _found(engine: Engine, keys: SealingKeys | None, clock: Clock) -> Found:
     fault = schema_fault(engine)
     with engine.connect() as connection:
         server, promise = _server(connection), promise_fault(connection)
-        if fault or key is None:
+        if fault or keys is None:
             return Found(server, fault, promise)
         try:
-            snapshot = Snapshot(connection, clock, Sealer(key))
-            return Found(server, "", promise, keys=tuple(snapshot.signing_keys()))
+            snapshot = Snapshot(connection, clock, keys)
+            found = tuple(snapshot.signing_keys())
+            return Found(server, "", promise, keys=found, sealing_key=snapshot.sealing_key)
         except StoreUnavailable as seal:
             return Found(server, "", promise, seal_fault=str(seal))
 

@@ -150,7 +150,7 @@ REPLAY: Final = Statement(
 )
 MOVE_HEAD: Final = Statement(
     update(HeadRow.__table__),  # type: ignore[attr-defined]
-    columns=("revision", "seq", "hash", "time", "locks", "sums", "seal"),
+    columns=("revision", "seq", "hash", "time", "locks", "sums", "seal", "sealing_key"),
 )
 
 

@@ -378,13 +378,14 @@ def change_of(row: GrantChangeRow, base: GrantChangeRow | None = None) -> GrantC
     )
 
 
-def signing_key_of(row: SigningKeyRow) -> SigningKey:
-    """Returns the key of the row."""
+def signing_key_of(row: SigningKeyRow, *, sealing_key: str) -> SigningKey:
+    """Returns the key of the row, which must be sealed with the sealing key of this id."""
     return SigningKey(
         kid=row.kid,
         created_at=row.created_at,
         signs_at=row.signs_at,
         sealed=row.sealed,
+        sealing_key=sealing_key,
         last_expires_at=row.last_expires_at,
     )
 

@@ -32,6 +32,7 @@ GRANTS: Final = "access_grant"
 TABLES: Final = ("policy", "signal", "delegation", "access_lock", "policy_proposal", "grant_beginning", "known_name")
 """The tables that have a sum of all their rows."""
 _BYTES: Final = 32
+_ID_BYTES: Final = 8
 _MODULUS: Final = 1 << (8 * _BYTES)
 _BETWEEN: Final = "\x1f"
 _log = logging.getLogger(__name__)
@@ -43,9 +44,11 @@ Sums = dict[str, int]
 class Sealer:
     """Makes and verifies seals, with a key of 32 bytes that is never stored in the database."""
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, *, refused: set[str] | None = None) -> None:
+        """`refused` are the problems that stand, which several sealers may share."""
         self._facts, self._live, self._heads = (_keyed(key, purpose) for purpose in (b"facts", b"live", b"head"))
-        self.refused: set[str] = set()
+        self.refused: set[str] = set() if refused is None else refused
+        self.key_id = key_id(key)
 
     @property
     def live_state(self) -> Any:
@@ -216,10 +219,21 @@ def _instant(instant: datetime | None) -> str:
     return "" if instant is None else str((instant - EPOCH) // MICROSECOND)
 
 
+def key_id(key: bytes) -> str:
+    """Returns 16 hexadecimal digits that tell the key from others, and nothing of it (HKDF, RFC 5869).
+
+    No key, which only tests have, has no id.
+    """
+    return _derived(key, b"jitaccess sealing key id")[:_ID_BYTES].hex() if key else ""
+
+
 def _keyed(key: bytes, purpose: bytes) -> Any:
     """Returns a keyed hash state. It takes a third of HMAC's time, and up to a million seals are made at start."""
-    derived = HKDF(algorithm=SHA256(), length=_BYTES, salt=None, info=b"jitaccess row seals: " + purpose).derive(key)
-    return hashlib.blake2b(key=derived, digest_size=_BYTES)
+    return hashlib.blake2b(key=_derived(key, b"jitaccess row seals: " + purpose), digest_size=_BYTES)
+
+
+def _derived(key: bytes, info: bytes) -> bytes:
+    return HKDF(algorithm=SHA256(), length=_BYTES, salt=None, info=info).derive(key)
 
 
 def _sealed(keyed: Any, text: str) -> bytes:

@@ -14,13 +14,13 @@ from jit_service.storage.readers.past import PastReader
 from jit_service.storage.readers.policies import PolicyReader
 from jit_service.storage.readers.proposals import ProposalReader
 from jit_service.storage.readers.replays import ReplayReader
-from jit_service.storage.readers.seals import SealReader
+from jit_service.storage.readers.resealing import ResealReader
 from jit_service.storage.readers.signals import SignalReader
 from jit_service.storage.readers.tokens import TokenReader
 
 
 class Snapshot(
-    SealReader,
+    ResealReader,
     ForgettableReader,
     GrantListReader,
     PastReader,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, QueuePool, insert, or_, update
 from sqlalchemy.exc import IntegrityError
@@ -32,12 +32,15 @@ from jit_service.storage.outbox import Outbox
 from jit_service.storage.policy_cache import NO_POLICIES
 from jit_service.storage.readers.reading import Clock, read_head
 from jit_service.storage.readers.seals import seal_rows
-from jit_service.storage.sealing import Sealer, sums_text
+from jit_service.storage.resealing import ResealingTransaction
+from jit_service.storage.sealing import sums_text
+from jit_service.storage.sealing_keys import SealingKeys, Superseded
 from jit_service.storage.snapshot import Snapshot
 from jit_service.storage.tables import HeadRow, LeaseRow
 from jit_service.storage.transaction import Transaction
 from jit_service.tracing import spans
 
+AnyTransaction = TypeVar("AnyTransaction", bound=Transaction)
 # In pages of 4 KB.
 _LONG_WAL = 1000
 _LONGEST_LEASE = timedelta(hours=1)
@@ -64,10 +67,10 @@ class Store:
         clock: Clock,
         subscriptions: Iterable[Subscription] = (),
         routes: Iterable[Route] = (),
-        key: bytes = b"",
+        keys: SealingKeys | None = None,
     ) -> None:
-        """`key` seals the rows that decisions rest on. Only tests leave it out."""
-        self.sealer = Sealer(key)
+        """`keys` seal the rows that decisions rest on. Only tests leave them out."""
+        self.keys = SealingKeys.of(b"") if keys is None else keys
         self.door = Door()
         self.engine = engines.open_engine(url)
         self._reading = engines.for_reading(self.engine)
@@ -97,8 +100,8 @@ class Store:
 
         It is also raised while a stored row does not match its seal.
         """
-        if self.sealer.refused:
-            raise StoreUnavailable(min(self.sealer.refused))
+        if self.keys.refused:
+            raise StoreUnavailable(min(self.keys.refused))
         if self._cannot_write:
             with self._write() as connection:
                 # Up and down again: SQLite writes nothing if no value changes.
@@ -108,11 +111,20 @@ class Store:
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
         """Reads one consistent, committed state."""
-        with spans.part("store.read"), self.door.passed(), self._reading.begin() as connection:
-            snapshot = Snapshot(connection, self.clock, self.sealer, policy_cache=self._policies)
+        with spans.part("store.read"), self.door.passed(), ExitStack() as reading:
+            try:
+                snapshot = self._begin_reading(reading)
+            except Superseded:
+                # It began just before another thread saw the new key; a state that is read now has that key.
+                reading.close()
+                snapshot = self._begin_reading(reading)
             snapshot.demand_unlocked()
             yield snapshot
         self._keep_policies(snapshot)
+
+    def _begin_reading(self, reading: ExitStack) -> Snapshot:
+        connection = reading.enter_context(self._reading.begin())
+        return Snapshot(connection, self.clock, self.keys, policy_cache=self._policies)
 
     @contextmanager
     def long_snapshot(self) -> Iterator[Snapshot]:
@@ -123,11 +135,22 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Begins a write transaction: commits at the end of the block, or rolls back if the block raises."""
+        with self._transaction(Transaction) as transaction:
+            yield transaction
+
+    @contextmanager
+    def resealing(self) -> Iterator[ResealingTransaction]:
+        """Begins a write transaction that seals everything anew."""
+        with self._transaction(ResealingTransaction) as transaction:
+            yield transaction
+
+    @contextmanager
+    def _transaction(self, kind: type[AnyTransaction]) -> Iterator[AnyTransaction]:
         with self._write() as connection:
-            transaction = Transaction(
+            transaction = kind(
                 connection,
                 self.clock,
-                self.sealer,
+                self.keys,
                 policy_cache=self._policies,
                 subscriptions=self._subscriptions,
                 routes=self._routes,
@@ -176,9 +199,10 @@ class Store:
         """
         with self._write() as connection, Session(connection) as session:
             head = read_head(connection, prepared.LOCKED_HEAD)
-            sums, count = seal_rows(session, self.sealer)
-            seal = self.sealer.of_head(revision=head.revision, locks=head.locks, sums=sums_text(sums))
-            session.execute(update(HeadRow).values(sums=sums_text(sums), seal=seal))
+            sealer = self.keys.first
+            sums, count = seal_rows(session, sealer)
+            seal = sealer.of_head(revision=head.revision, locks=head.locks, sums=sums_text(sums))
+            session.execute(update(HeadRow).values(sums=sums_text(sums), seal=seal, sealing_key=sealer.key_id))
             return count
 
     @contextmanager
@@ -218,7 +242,7 @@ class Store:
 
     def grant_loader(self) -> GrantLoader:
         """Returns a loader of what Check keeps in memory, on a connection of its own."""
-        return GrantLoader(self.engine, self.sealer, self.door)
+        return GrantLoader(self.engine, self.keys, self.door)
 
     def head(self) -> Head:
         """Returns where the store is in its history."""
@@ -236,7 +260,8 @@ class Store:
             outlined = audit_compaction.next_blocks(log, self._own_blocks)
             if not outlined:
                 return 0
-            values, digests = audit_compaction.merged(outlined, self.sealer, rest=rest)
+            sealer, _ = self.keys.opening(read_head(connection))
+            values, digests = audit_compaction.merged(outlined, sealer, rest=rest)
             blocks = [block for block, _ in outlined]
             driver.rollback()
             with self._exclusive():
@@ -244,6 +269,8 @@ class Store:
                     engines.begin_immediate(driver.execute)
                 try:
                     is_replaced = log.put_piece(blocks, values, digests)
+                    # After the piece is written: what seals the store anew waits for it, or this has waited for that.
+                    is_replaced = is_replaced and self.keys.opening(read_head(connection))[0] is sealer
                 except BaseException:
                     driver.rollback()
                     raise

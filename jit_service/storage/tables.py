@@ -41,9 +41,10 @@ class HeadRow(SQLModel, table=True):
     time: datetime = instant_column()
     # The number of locks that are not lifted and not recorded as expired. At 0 the table is not read.
     locks: int = number_column(server_default="0")
-    # The sums of the rows' seals by kind, and the seal of this row.
+    # The sums of the rows' seals by kind, the seal of this row, and the id of the key that sealed it and them.
     sums: str = text_column(server_default="")
     seal: bytes | None = seal_column()
+    sealing_key: str = text_column(server_default="")
 
 
 class GrantRow(SQLModel, table=True):
@@ -288,13 +289,17 @@ class PolicyRow(SQLModel, table=True):
 
 
 class PolicyRevisionRow(SQLModel, table=True):
-    """Every revision that a policy ever had."""
+    """Every revision that a policy ever had.
+
+    One without a seal is from before they were sealed; what it was then says the record of its change.
+    """
 
     __tablename__: ClassVar[Any] = "policy_revision"
 
     name: str = text_column(primary_key=True)
     revision: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
     document: dict[str, Any] = json_column()
+    seal: bytes | None = seal_column()
 
 
 class SignalRow(SQLModel, table=True):

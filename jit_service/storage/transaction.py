@@ -37,10 +37,12 @@ from jit_service.storage.forgetting import Forgetting
 from jit_service.storage.policy_cache import NO_POLICIES, PolicyCache
 from jit_service.storage.prepared import Statement
 from jit_service.storage.readers.log_beginning import beginning_name, digest_of_carried
+from jit_service.storage.readers.policies import revision_name
 from jit_service.storage.readers.reading import Clock
 from jit_service.storage.readers.replays import Replay
 from jit_service.storage.readers.seals import is_counted
-from jit_service.storage.sealing import GRANTS, Sealer, exchange, live_text, sums_text
+from jit_service.storage.sealing import GRANTS, exchange, live_text, sums_text
+from jit_service.storage.sealing_keys import SealingKeys
 from jit_service.storage.tables import (
     AuditBeginningRow,
     AuditRow,
@@ -72,13 +74,13 @@ class Transaction(Forgetting):
         self,
         connection: Connection,
         clock: Clock,
-        sealer: Sealer,
+        keys: SealingKeys,
         *,
         policy_cache: PolicyCache = NO_POLICIES,
         subscriptions: Sequence[Subscription] = (),
         routes: Sequence[Route] = (),
     ) -> None:
-        super().__init__(connection, clock, sealer, policy_cache=policy_cache, head=prepared.LOCKED_HEAD)
+        super().__init__(connection, clock, keys, policy_cache=policy_cache, head=prepared.LOCKED_HEAD)
         self._subscriptions = subscriptions
         self._routes = routes
         # Seals of rows that were written since the last audit record; the next record names them.
@@ -176,7 +178,10 @@ class Transaction(Forgetting):
         }
         as_stored = rows.POLICIES.validate_python(document)
         self._write(PolicyRow, policy, as_stored, columns)
-        self._insert(PolicyRevisionRow, {"name": saved.name, "revision": saved.revision, "document": document})
+        revision = {"name": saved.name, "revision": saved.revision, "document": document}
+        self._insert(
+            PolicyRevisionRow, revision, seal=self._sealer.of(revision_name(saved.name, saved.revision), as_stored)
+        )
         self.record(replace(event, revision=saved.revision, policy_revision=saved.revision))
         if self.policy_cache is not None:
             self.policy_cache = self.policy_cache.with_changed([as_stored], head=self.head)
@@ -360,7 +365,8 @@ class Transaction(Forgetting):
         sums = sums_text(self._sums) if head.revision else ""
         moved = {"revision": head.revision, "seq": head.seq, "hash": head.hash, "time": self.now}
         seal = self._sealer.of_head(revision=head.revision, locks=self._lock_count, sums=sums)
-        prepared.MOVE_HEAD.run(self._connection, moved | {"locks": self._lock_count, "sums": sums, "seal": seal})
+        sealed = {"locks": self._lock_count, "sums": sums, "seal": seal, "sealing_key": self.sealing_key}
+        prepared.MOVE_HEAD.run(self._connection, moved | sealed)
         if self.policy_cache is not None:
             self.policy_cache = self.policy_cache.with_changed((), head=head)
 

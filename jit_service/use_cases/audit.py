@@ -108,11 +108,9 @@ def verification_of_new(store: Store, *, since: Checkpoint) -> Verifying:
 
 
 def _verification(store: Store, so_far: Recomputed, since: Checkpoint | None) -> Verifying:
-    fault = _fault_at_beginning(store, so_far)
-    yield _progress(so_far, store.head().seq)
-    fault = fault or (yield from _fault_in_merged(store, so_far))
+    fault = yield from fault_before_rest(store, so_far)
     with store.long_snapshot() as snapshot:
-        fault = fault or (yield from _fault_in_rest(snapshot, so_far))
+        fault = fault or (yield from fault_in_rest(snapshot, so_far))
         faults = (fault, _fault_since(snapshot, since) if since is not None else None)
         seq, problem = min(filter(None, faults), default=Fault(0, ""))
         differing, difference = yield from _first_difference(snapshot, so_far)
@@ -125,6 +123,13 @@ def _verification(store: Store, so_far: Recomputed, since: Checkpoint | None) ->
             difference=difference,
             beginning=snapshot.log_beginning if snapshot.log_beginning.was_pruned else None,
         )
+
+
+def fault_before_rest(store: Store, so_far: Recomputed) -> Generator[Progress, None, Fault | None]:
+    """Recomputes the log from where it begins up to what is not merged yet; the result is what is wrong."""
+    fault = _fault_at_beginning(store, so_far)
+    yield _progress(so_far, store.head().seq)
+    return fault or (yield from _fault_in_merged(store, so_far))
 
 
 def _fault_at_beginning(store: Store, so_far: Recomputed) -> Fault | None:
@@ -147,7 +152,7 @@ def _fault_in_merged(store: Store, so_far: Recomputed) -> Generator[Progress, No
             return Fault(*bad) if bad else None
 
 
-def _fault_in_rest(snapshot: Snapshot, so_far: Recomputed) -> Generator[Progress, None, Fault | None]:
+def fault_in_rest(snapshot: Snapshot, so_far: Recomputed) -> Generator[Progress, None, Fault | None]:
     """Recomputes what is left, up to the head, in one state of the store."""
     snapshot.skip_pruned(so_far)
     bad, before = None, -1
@@ -160,6 +165,8 @@ def _fault_in_rest(snapshot: Snapshot, so_far: Recomputed) -> Generator[Progress
 
 
 def _first_difference(snapshot: Snapshot, so_far: Recomputed) -> Generator[Progress, None, tuple[str, str]]:
+    if so_far.sealing_keys and so_far.sealing_keys[-1] != snapshot.sealing_key:
+        return "head", f"is sealed with key {snapshot.sealing_key}; the log says {so_far.sealing_keys[-1]}"
     for found in snapshot.differences(so_far.states):
         if found is not None:
             return found

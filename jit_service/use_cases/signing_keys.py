@@ -108,7 +108,7 @@ def _needs_tending(snapshot: Snapshot, rotation: Rotation) -> bool:
 
 
 def _add(tx: Transaction, ring: KeyRing, signs_at: datetime, *, by: Caller) -> SigningKey:
-    key = ring.new(now=tx.now, signs_at=signs_at)
+    key = ring.new(now=tx.now, signs_at=signs_at, under=tx.sealing_key)
     tx.add_signing_key(key, rules.added_event(key, by=by, now=tx.now))
     return key
 

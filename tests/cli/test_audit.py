@@ -17,6 +17,7 @@ from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from jit_service.domain.audit.chain import link
+from jit_service.storage.sealing_keys import SealingKeys
 from jit_service.use_cases import audit_archive
 from jit_service.use_cases.keyring import KeyRing
 from jitaccess.cli import audit, exits, exporting, progress
@@ -26,8 +27,8 @@ from tests.cli.conftest import Jit
 from tests.client.service import Refusal, Service
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
-RING = KeyRing(bytes(32))
-KEY = RING.new(now=NOON, signs_at=NOON)
+RING = KeyRing(SealingKeys.of(bytes(32)))
+KEY = RING.new(now=NOON, signs_at=NOON, under="")
 CLAIMS = {"iss": "https://jit.example.com", "iat": 1772452800, "event_count": 9, "head_hash": "ab" * 32}
 TEXT = RING.sign(KEY, CLAIMS, typ="audit-checkpoint+jwt")
 MADE = audit_pb2.GetAuditCheckpointResponse(
@@ -154,7 +155,7 @@ def test_where_the_service_does_not_know_the_key_the_one_that_was_kept_tells(
 
 def test_a_checkpoint_that_neither_signed_is_an_error(jit: Jit, service: Service, tmp_path: Path) -> None:
     service.will_stream("StreamAuditVerification", told(Said.KEY_UNKNOWN))
-    other = KeyRing(bytes(32)).new(now=NOON, signs_at=NOON)
+    other = KeyRing(SealingKeys.of(bytes(32))).new(now=NOON, signs_at=NOON, under="")
     forged = RING.public(other) | {"kid": KEY.kid}
 
     ran = jit("audit", "verify", "--checkpoint", kept(tmp_path, TEXT, forged))

@@ -14,8 +14,9 @@ from pathlib import Path
 from jit_service.domain.audit.event import EventType
 from jit_service.runtime.service import utc_now
 from jit_service.storage import Store
+from jit_service.storage.sealing_keys import SealingKeys
 from jit_service.use_cases import audit
-from jit_service.use_cases.keyring import secret_of
+from jit_service.use_cases.keyring import secrets_of
 from jitaccess import JitClient, JitError
 from tests.storage.people import ADMIN
 from tests.test_commands import token, up
@@ -67,7 +68,9 @@ def test_what_was_acknowledged_outlives_kill_9(tmp_path: Path, transport: str) -
             process.kill()
             process.wait(timeout=10)
 
-    store = Store(f"sqlite:///{tmp_path / 'jit.db'}", clock=utc_now, key=secret_of(tmp_path / "token.key"))
+    store = Store(
+        f"sqlite:///{tmp_path / 'jit.db'}", clock=utc_now, keys=SealingKeys.of(*secrets_of(tmp_path / "token.key"))
+    )
     recorded = logged(store)
     assert told.decisions - recorded.keys() == set()
     assert not audit.verify(store).problem

@@ -13,15 +13,17 @@ from typing import Any
 
 import pytest
 
-from jit_service.domain.audit.event import EventType
-from jit_service.domain.errors import JitError
+from jit_service.domain.audit.event import SERVICE, EventType
+from jit_service.domain.caller import Caller
+from jit_service.domain.errors import JitError, StoreUnavailable
 from jit_service.domain.grants.grant import GrantState
 from jit_service.runtime import backup as backups
 from jit_service.runtime.backup import MANIFEST, Manifest, Restored
 from jit_service.runtime.service import ServiceError
 from jit_service.storage import Store
 from jit_service.storage.grant_loader import AnotherHistory
-from jit_service.use_cases import audit, grants
+from jit_service.use_cases import audit, grants, resealing
+from jit_service.use_cases.keyring import new_key
 from tests.conftest import Clock
 from tests.runtime.hosts import Host
 from tests.storage import people
@@ -182,6 +184,62 @@ def test_the_key_file_is_in_the_backup_only_if_asked_for(host: Backed, backup: P
     assert not (other.data_dir / "token.key").exists()
     other.restore(with_key)
     assert (other.data_dir / "token.key").read_bytes() == (host.data_dir / "token.key").read_bytes()
+
+
+def test_a_backup_of_before_a_rotation_needs_the_old_key_and_is_sealed_with_the_new_one(
+    host: Backed, backup: Path, tmp_path: Path
+) -> None:
+    with closing(host.open()) as store:
+        granted(store)
+    made = host.back_up(backup)
+    old, new = host.key.read_text(), new_key()
+    rotate_to(host, new)
+    assert host.back_up(tmp_path / "later").sealing_key != made.sealing_key
+
+    host.key.write_text(f"{new}\n")
+    with pytest.raises(
+        ServiceError, match=f"key {made.sealing_key} did, and this host has only .*; put that key into a line"
+    ):
+        host.restore(backup, replacing=True)
+    host.key.write_text(f"{new}\n{old}")
+    host.restore(backup, replacing=True)
+
+    host.key.write_text(f"{new}\n")
+    with closing(host.open()) as store:
+        verified = audit.verify(store)
+        assert (verified.first_bad_seq, verified.differing) == (0, "")
+        assert people.ask(store)
+
+
+def test_a_restore_that_fails_leaves_the_store_under_the_key_that_is_in_effect(
+    host: Backed, backup: Path, tmp_path: Path
+) -> None:
+    host.back_up(backup)
+    rotate_to(host, new_key())
+    (backup / MANIFEST).write_text((backup / MANIFEST).read_text().replace('"event_count": ', '"event_count": 1'))
+
+    with pytest.raises(ServiceError):
+        host.restore(backup, replacing=True)
+
+    with closing(host.open()) as store:
+        assert granted(store)
+
+
+def test_a_backup_beside_the_store_that_is_put_in_its_place_by_hand_is_refused(host: Backed, backup: Path) -> None:
+    """Whoever stole the old key could make such a store; only `restore` may bring one back."""
+    host.back_up(backup)
+    rotate_to(host, new_key())
+    shutil.copy(backup / "jit.db", host.data_dir / "jit.db")
+
+    with closing(host.open()) as store, pytest.raises(StoreUnavailable, match="has replaced on this host"):
+        store.head()
+
+
+def rotate_to(host: Backed, new: str) -> None:
+    host.key.write_text(f"{new}\n{host.key.read_text()}")
+    with closing(host.open()) as store:
+        store.head()
+        resealing.reseal(store, by=Caller(principal=SERVICE), report=quiet)
 
 
 def test_all_that_a_backup_makes_is_for_its_user_only(host: Backed, backup: Path) -> None:

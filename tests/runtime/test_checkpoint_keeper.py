@@ -14,6 +14,7 @@ from jit_service.runtime.checkpoint_keeper import Checkpointing, CheckpointKeepe
 from jit_service.settings import Settings, SettingsError
 from jit_service.storage import Store
 from jit_service.storage.migrate import migrate
+from jit_service.storage.sealing_keys import SealingKeys
 from jit_service.use_cases import audit, signing_keys
 from jit_service.use_cases.keyring import KeyRing
 from jit_service.use_cases.signing_keys import Issuing
@@ -26,7 +27,7 @@ from tests.use_cases.test_tokens import SECRET, issuing_with
 
 @pytest.fixture
 def issuing(store: Store) -> Issuing:
-    made = issuing_with(KeyRing(SECRET))
+    made = issuing_with(KeyRing(SealingKeys.of(SECRET)))
     signing_keys.maintain(store, made)
     return made
 

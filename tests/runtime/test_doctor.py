@@ -17,8 +17,11 @@ from jit_service.domain.audit.event import EventType
 from jit_service.domain.notification import Interest, Subscription
 from jit_service.runtime import doctor
 from jit_service.runtime.preflight import Form, Report
+from jit_service.runtime.sealing import known_sealing_keys_of
 from jit_service.storage import Store
-from jit_service.use_cases.keyring import secret_of
+from jit_service.storage.sealing_keys import SealingKeys
+from jit_service.use_cases import resealing, signing_keys
+from jit_service.use_cases.keyring import new_key, secrets_of
 from tests.conftest import Clock
 from tests.notifications.webhooks import facts
 from tests.runtime.hosts import Host
@@ -116,6 +119,27 @@ def test_what_is_wrong_is_found(host: Patient, case: Case) -> None:
     assert host.report().fails is (case.level == "fault")
 
 
+def test_how_far_a_rotation_of_the_sealing_key_is_is_told(host: Patient) -> None:
+    old = host.key.read_text()
+    host.key.write_text(f"{new_key()}\n{old}")
+    new_id, old_id = known_sealing_keys_of(host.settings()).ids
+
+    (told,) = [told for told in host.told("warning") if told.startswith("sealing key")]
+    assert told.startswith(f"sealing key: {old_id} is in effect, {new_id} is to follow: once each host has it, run ")
+    with closing(host.open()) as store:
+        resealing.reseal(store, by=signing_keys.service_caller(), report=lambda *_: None)
+    assert (
+        f"sealing key: {new_id} is in effect; {old_id} may be removed now: keep it only with the backups that it sealed"
+        in host.told("warning")
+    )
+    host.key.write_text(host.key.read_text().splitlines()[0])
+    host.clock.advance(timedelta(days=3))
+    assert f"sealing key: {new_id} is in effect, and is the only one" in host.told("ok")
+    assert any(
+        told.startswith(f"sealing key: {new_id} is in effect for 3 days, since record ") for told in host.told("ok")
+    )
+
+
 def test_no_key_is_made_where_there_is_none(host: Patient) -> None:
     _remove_key(host)
 
@@ -128,7 +152,12 @@ def test_notifications_that_nobody_takes_are_told(host: Patient, tmp_path: Path)
     receiver = facts(tmp_path, "https://127.0.0.1:9/notified")
     told_of = Subscription(receiver="oncall", interests=frozenset({Interest(type=EventType.GRANT_APPROVED)}))
     with closing(
-        Store(host.settings().store_url, clock=host.clock, subscriptions=[told_of], key=secret_of(host.key))
+        Store(
+            host.settings().store_url,
+            clock=host.clock,
+            subscriptions=[told_of],
+            keys=SealingKeys.of(*secrets_of(host.key)),
+        )
     ) as store:
         people.approve(store, people.ask(store))
     assert "notifications: 1 wait for their delivery" in host.told("ok")

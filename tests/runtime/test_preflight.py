@@ -119,7 +119,7 @@ def test_another_key_file_does_not_open_the_database(host: Checked) -> None:
 
     (told,) = host.told("fault")
 
-    assert "token.key: the key file does not open signing key" in told
+    assert "token.key does not open the database (the store is sealed with key " in told
 
 
 def test_a_key_file_that_is_gone_or_open_to_everybody_is_told(host: Checked) -> None:

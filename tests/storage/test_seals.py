@@ -20,6 +20,7 @@ from jit_service.runtime.sweeper import record_run_out
 from jit_service.storage import Store
 from jit_service.storage.grant_loader import GrantLoader
 from jit_service.storage.sealing import Sealer
+from jit_service.storage.sealing_keys import SealingKeys
 from jit_service.storage.snapshot import Snapshot
 from jit_service.use_cases import audit, delegations, grants, locks, policies, signals
 from tests import checking
@@ -39,7 +40,7 @@ class Site:
 
     def __init__(self, url: str, clock: Clock) -> None:
         self.url, self.clock = url, clock
-        self.store = Store(url, clock=clock, key=KEY)
+        self.store = Store(url, clock=clock, keys=SealingKeys.of(KEY))
         add_policy(self.store)
         add_policy(self.store, name="policies/calm", resources=("database/calm/**",), check_condition="signals.calm")
         self.revoked = approve(self.store, ask(self.store))
@@ -70,7 +71,7 @@ class Site:
             return False
 
     def after_restart(self) -> Store:
-        return Store(self.url, clock=self.clock, key=KEY)
+        return Store(self.url, clock=self.clock, keys=SealingKeys.of(KEY))
 
 
 Attack = Callable[[Site], tuple[str, str]]
@@ -223,7 +224,7 @@ def test_a_change_that_is_undone_before_it_is_seen_is_noticed(site: Site) -> Non
     before = tables(site.store)["access_grant"]
     view = checking.checker(site.store)
     assert view
-    other = Store(site.url, clock=site.clock, key=KEY)
+    other = Store(site.url, clock=site.clock, keys=SealingKeys.of(KEY))
     grants.revoke(other, BOB, site.live.name, comment="over", etag="")
     now = tables(other)
     put_back(other, now | {"access_grant": before})
@@ -262,9 +263,9 @@ def test_what_ran_out_is_no_change_of_somebody_elses(site: Site, clock: Clock, r
 
 
 def test_another_key_reads_nothing(site: Site) -> None:
-    other = Store(site.url, clock=site.clock, key=bytes(32))
+    other = Store(site.url, clock=site.clock, keys=SealingKeys.of(bytes(32)))
 
-    with pytest.raises(StoreUnavailable, match="not as this service left it"):
+    with pytest.raises(StoreUnavailable, match=r"the store is sealed with key [0-9a-f]{16}, and this host has only"):
         ask(other)
     with pytest.raises(StoreUnavailable):
         GrantCache(other, clock=site.clock, bound=HOUR)

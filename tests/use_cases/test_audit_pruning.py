@@ -18,6 +18,7 @@ from jit_service.domain.errors import RecordsPruned, StoreUnavailable
 from jit_service.feeds.audit import tail
 from jit_service.storage import Store, audit_compaction
 from jit_service.storage.head_follower import HeadFollower
+from jit_service.storage.sealing_keys import SealingKeys
 from jit_service.use_cases import audit, audit_archive, audit_pruning, checkpoints, policies, signals, signing_keys
 from jit_service.use_cases.audit_export import export
 from jit_service.use_cases.audit_pruning import Pruning, Range
@@ -38,7 +39,7 @@ PIECE = 4
 def issuing(store: Store, monkeypatch: pytest.MonkeyPatch) -> Issuing:
     """How the service signs; pieces of the log have four records."""
     monkeypatch.setattr(audit_compaction, "PIECE", PIECE)
-    made = issuing_with(KeyRing(SECRET))
+    made = issuing_with(KeyRing(SealingKeys.of(SECRET)))
     signing_keys.maintain(store, made)
     return made
 

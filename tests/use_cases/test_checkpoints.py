@@ -14,6 +14,7 @@ from jit_service.domain.audit import checkpoint as rules
 from jit_service.domain.audit.chain import GENESIS, link
 from jit_service.domain.errors import InvalidField, KeysUnavailable, TokensOff
 from jit_service.storage import Store
+from jit_service.storage.sealing_keys import SealingKeys
 from jit_service.use_cases import audit, checkpoints, long_work, signing_keys, tokens
 from jit_service.use_cases.audit import LogVerification
 from jit_service.use_cases.checkpoints import IssuedCheckpoint, SignatureState, VerifyProgress, VerifyResult
@@ -29,7 +30,7 @@ from tests.use_cases.test_tokens import DAY, ISSUER, SECRET, issuing_with
 
 @pytest.fixture
 def issuing(store: Store) -> Issuing:
-    made = issuing_with(KeyRing(SECRET))
+    made = issuing_with(KeyRing(SealingKeys.of(SECRET)))
     signing_keys.maintain(store, made)
     return made
 
@@ -363,12 +364,12 @@ def test_where_no_tokens_are_issued_there_are_no_checkpoints(
 
 def test_where_there_is_no_key_there_is_no_checkpoint(store: Store) -> None:
     with pytest.raises(KeysUnavailable):
-        checkpoints.make(store, issuing_with(KeyRing(SECRET)))
+        checkpoints.make(store, issuing_with(KeyRing(SealingKeys.of(SECRET))))
 
 
 def test_another_key_does_not_verify_it(kept: IssuedCheckpoint) -> None:
-    other = KeyRing(SECRET)
-    key = other.new(now=kept.at, signs_at=kept.at)
+    other = KeyRing(SealingKeys.of(SECRET))
+    key = other.new(now=kept.at, signs_at=kept.at, under="")
 
     with pytest.raises(TokenRefused, match="kid"):
         verify_checkpoint(kept.text, other.public(key), issuer=ISSUER)
@@ -421,7 +422,7 @@ TWINS = [
     ),
     (
         "an end that nobody compares",
-        audit._fault_in_rest,
+        audit.fault_in_rest,
         "bad or snapshot.fault_at_end(so_far)",
         "bad",
         test_a_tail_that_was_cut_off_after_the_checkpoint_is_found,

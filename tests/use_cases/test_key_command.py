@@ -14,7 +14,7 @@ import pytest
 from jit_service.runtime.service import ServiceError, open_store
 from jit_service.settings import Settings, SettingsError
 from jit_service.use_cases import keyring
-from jit_service.use_cases.keyring import KeyFileError, secret_by
+from jit_service.use_cases.keyring import KeyFileError, secrets_by
 
 KEY = bytes(range(32))
 TEXT = base64.b64encode(KEY).decode()
@@ -26,13 +26,33 @@ def shell(script: str) -> str:
 
 
 def test_what_the_command_prints_is_the_key() -> None:
-    assert secret_by(shell(f"echo {TEXT}")) == KEY
+    assert secrets_by(shell(f"echo {TEXT}")) == (KEY,)
+
+
+def test_it_may_print_several_keys_the_newest_first() -> None:
+    newer = base64.b64encode(bytes(32)).decode()
+
+    assert secrets_by(shell(f"echo '# made on a Monday'; echo {newer}; echo; echo {TEXT}")) == (bytes(32), KEY)
+
+
+def test_a_command_is_run_again_only_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that is sealed with an unknown key is met at each call, and an HSM takes its time."""
+    file = tmp_path / "keys"
+    file.write_text(TEXT)
+    source = keyring.fresh_secrets_by(f"cat {file}")
+    file.write_text(f"{base64.b64encode(bytes(32)).decode()}\n{TEXT}\n")
+
+    assert source() == (KEY,)
+    monkeypatch.setattr(keyring, "_RUN_AGAIN_SECONDS", 0.0)
+    assert source() == (bytes(32), KEY)
+    file.write_text("hunter2")
+    assert source() == (bytes(32), KEY)
 
 
 def test_no_shell_runs_it() -> None:
-    assert secret_by(f"printf %s {TEXT}") == KEY
+    assert secrets_by(f"printf %s {TEXT}") == (KEY,)
     with pytest.raises(KeyFileError, match="printed 3 bytes"):
-        secret_by("printf %s $(x")
+        secrets_by("printf %s $(x")
 
 
 @pytest.mark.parametrize(
@@ -40,8 +60,10 @@ def test_no_shell_runs_it() -> None:
     [
         (shell(f"echo {TEXT}; echo hunter2 >&2; exit 3"), "/bin/sh ended with status 3; run it by hand"),
         (shell(f"echo {TEXT}; kill -9 $$"), "/bin/sh ended with signal 9"),
-        (shell("echo hunter2"), "/bin/sh printed 8 bytes, not 32 in base64"),
-        (shell(f"echo {TEXT} {TEXT}"), "bytes, not 32 in base64"),
+        (shell("echo hunter2"), "/bin/sh printed 8 bytes; what it printed does not hold 32 bytes in base64"),
+        (shell(f"echo {TEXT} {TEXT}"), "does not hold 32 bytes in base64, or a line of so many for each key"),
+        (shell(f"echo {TEXT}; echo hunter2"), "does not hold 32 bytes in base64, or a line of so many for each key"),
+        (shell(f"echo {TEXT}; echo {TEXT}"), "what it printed has the same key twice"),
         ("/nowhere/kms get", "JIT_KEY_COMMAND cannot be run: No such file or directory"),
         ("sh 'x", "JIT_KEY_COMMAND is not quoted as for a shell"),
         (" ", "JIT_KEY_COMMAND cannot be run: it is empty"),
@@ -49,7 +71,7 @@ def test_no_shell_runs_it() -> None:
 )
 def test_what_is_wrong_is_told_without_what_it_prints(command: str, told: str) -> None:
     with pytest.raises(KeyFileError) as refused:
-        secret_by(command)
+        secrets_by(command)
 
     assert told in str(refused.value)
     assert "\n" not in str(refused.value)
@@ -61,19 +83,19 @@ def test_a_command_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(keyring, "_SECONDS", 0.1)
 
     with pytest.raises(KeyFileError, match=r"sleep gave no key in 0\.1 s"):
-        secret_by("sleep 60")
+        secrets_by("sleep 60")
 
 
 def test_a_store_is_sealed_by_it_and_opens_with_no_other(tmp_path: Path, sqlite_url: str) -> None:
     usual = {"data_dir": tmp_path, "database_url": sqlite_url}
     store = open_store(Settings.load(**usual, key_command=f"echo {TEXT}"))
-    by_command = store.sealer.of("name", {"fact": 1})
+    by_command = store.keys.first.of("name", {"fact": 1})
     store.close()
     (tmp_path / "key").write_text(TEXT)
     (tmp_path / "key").chmod(0o600)
 
     store = open_store(Settings.load(**usual, key_file=tmp_path / "key"))
-    by_file = store.sealer.of("name", {"fact": 1})
+    by_file = store.keys.first.of("name", {"fact": 1})
     store.close()
 
     assert by_command == by_file
@@ -116,7 +138,7 @@ def test_an_hsm_opens_the_key_with_a_private_key_that_never_leaves_it(
     # The PIN is in the environment, not in the arguments, which everybody on the host can read.
     monkeypatch.setenv("SOFTHSM2_CONF", environment["SOFTHSM2_CONF"])
     monkeypatch.setenv("PIN", "1234")
-    got = secret_by(shlex.join("env:PIN" if word == "1234" else word for word in opening))
+    got = secrets_by(shlex.join("env:PIN" if word == "1234" else word for word in opening))
 
-    assert got == KEY
+    assert got == (KEY,)
     assert TEXT.encode() not in (tmp_path / "sealed.key").read_bytes()

@@ -385,7 +385,7 @@ def test_a_revision_of_a_policy_that_somebody_changed_is_not_believed(
             .values(document=harmless)
         )
 
-    with pytest.raises(StoreUnavailable, match="policies/no is not as this service left it"):
+    with pytest.raises(StoreUnavailable, match="policies/no@3 is not as this service left it"):
         reason(past, then)
 
 
@@ -448,8 +448,8 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Store, Clock, PastAccess], None]
     ),
     (
         "a revision that is believed without its seal",
-        PastReader._revision_of,
-        "self._sealer.demand(event.policy, policy, bytes.fromhex(seal))",
+        PastReader.recorded_revision,
+        "self._sealer.demand(revision_name(row.name, row.revision), policy, row.seal)",
         "pass",
         test_a_revision_of_a_policy_that_somebody_changed_is_not_believed,
     ),

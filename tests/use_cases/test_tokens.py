@@ -17,7 +17,7 @@ from sqlalchemy import text
 
 from jit_service.domain.audit.event import EventType
 from jit_service.domain.caller import Origin
-from jit_service.domain.errors import JitError, KeysUnavailable, NotYours, RequestIdReused
+from jit_service.domain.errors import JitError, KeysUnavailable, NotYours, RequestIdReused, StoreUnavailable
 from jit_service.domain.grants.grant import Grant
 from jit_service.domain.tokens.signing_key import KeyState, Rotation
 from jit_service.domain.tokens.token import TokenRequest
@@ -25,8 +25,9 @@ from jit_service.runtime.service import Service, ServiceError
 from jit_service.runtime.sweeper import tend_tokens
 from jit_service.settings import Settings
 from jit_service.storage import Store
+from jit_service.storage.sealing_keys import SealingKeys
 from jit_service.use_cases import audit, grants, signing_keys, tokens
-from jit_service.use_cases.keyring import KeyFileError, KeyRing, make_key_file, ring_of
+from jit_service.use_cases.keyring import KeyFileError, KeyRing, make_key_file, secrets_of
 from jit_service.use_cases.signing_keys import Issuing, service_caller
 from jitaccess import TokenRefused
 from tests.conftest import HOUR, TICK, Clock
@@ -45,7 +46,7 @@ def issuing_with(ring: KeyRing) -> Issuing:
 
 @pytest.fixture
 def issuing(store: Store) -> Issuing:
-    made = issuing_with(KeyRing(SECRET))
+    made = issuing_with(KeyRing(SealingKeys.of(SECRET)))
     signing_keys.maintain(store, made)
     return made
 
@@ -174,7 +175,7 @@ def test_no_private_key_is_in_the_store(store: Store, issuing: Issuing) -> None:
 
 
 def test_another_key_file_opens_nothing(store: Store, issuing: Issuing, grant: Grant) -> None:
-    other = issuing_with(KeyRing(bytes(32)))
+    other = issuing_with(KeyRing(SealingKeys.of(bytes(32))))
     issued = issue(store, issuing, grant)
 
     for call in (
@@ -193,7 +194,7 @@ def test_a_key_that_was_put_into_the_store_is_no_key(store: Store, issuing: Issu
         connection.execute(text("UPDATE signing_key SET sealed = :sealed"), {"sealed": sealed})
 
     with pytest.raises(KeysUnavailable):
-        signing_keys.key_set(store, issuing_with(KeyRing(SECRET)))
+        signing_keys.key_set(store, issuing_with(KeyRing(SealingKeys.of(SECRET))))
 
 
 def test_a_sealed_key_under_another_name_is_no_key(store: Store, issuing: Issuing) -> None:
@@ -205,7 +206,7 @@ def test_a_sealed_key_under_another_name_is_no_key(store: Store, issuing: Issuin
 
 
 def test_hosts_at_once_make_one_first_key(store: Store) -> None:
-    hosts = [issuing_with(KeyRing(SECRET)) for _ in range(4)]
+    hosts = [issuing_with(KeyRing(SealingKeys.of(SECRET))) for _ in range(4)]
 
     at_once(*[lambda host=host: signing_keys.maintain(store, host) for host in hosts])
 
@@ -266,7 +267,7 @@ def test_the_key_file_is_made_once_for_its_user_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert len(base64.b64decode(content)) == 32
     assert [entry.name for entry in tmp_path.iterdir()] == ["token.key"]
-    assert ring_of(path)
+    assert secrets_of(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"short", b"\xff" * 44, base64.b64encode(bytes(31)), b"not base64!" * 4])
@@ -276,7 +277,7 @@ def test_a_key_file_of_no_use_is_one_clear_line_without_its_content(tmp_path: Pa
     path.chmod(0o600)
 
     with pytest.raises(KeyFileError) as fault:
-        ring_of(path)
+        secrets_of(path)
 
     assert str(path) in str(fault.value)
     assert not content or content.decode("latin-1") not in str(fault.value)
@@ -288,9 +289,9 @@ def test_a_key_file_that_everybody_can_read_is_refused(tmp_path: Path) -> None:
     path.chmod(0o604)
 
     with pytest.raises(KeyFileError, match="chmod"):
-        ring_of(path)
+        secrets_of(path)
     path.chmod(0o640)
-    assert ring_of(path)
+    assert secrets_of(path)
 
 
 def test_a_service_with_another_key_file_than_the_store_was_used_with_does_not_start(
@@ -302,7 +303,7 @@ def test_a_service_with_another_key_file_than_the_store_was_used_with_does_not_s
 
     Service(settings("one"), clock=clock).store.close()
 
-    with pytest.raises(ServiceError, match="JIT_KEY_FILE"):
+    with pytest.raises(StoreUnavailable, match=r"sealed with key .*, and this host has only"):
         Service(settings("two"), clock=clock)
 
 

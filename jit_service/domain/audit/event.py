@@ -69,6 +69,7 @@ class EventType(StrEnum):
     STORE_RESTORED = "STORE_RESTORED"
     GRANTS_PRUNED = "GRANTS_PRUNED"
     CHANGES_PRUNED = "CHANGES_PRUNED"
+    STORE_RESEALED = "STORE_RESEALED"
 
 
 SETTINGS: Final = frozenset(
@@ -95,6 +96,7 @@ class Event:
     `context_of` is the `decision_id` of the record of the same batch that has this one's context too.
     `omitted_count` is how many values were left out, since the record would have been too long.
     `states` are the seals of the rows that the act changed, by the names of what they stand for; empty: it is gone.
+    `sealing_key` is the id of the key that seals the store from here on, `replaced_key` of the one that did until now.
     `subject_source_ip` is what conditions saw of a check as the subject's address; the caller's is in `origin`.
     `acr`, `amr` and `logged_in_at` are what the token of whoever decided said of its log-in, in the record of a
     decision, and of one that was refused for that.
@@ -134,6 +136,8 @@ class Event:
     amr: tuple[str, ...] = ()
     logged_in_at: datetime | None = None
     states: dict[str, str] = field(default_factory=dict)
+    sealing_key: str = ""
+    replaced_key: str = ""
 
     @property
     def setting(self) -> str:

@@ -26,12 +26,16 @@ class KeyState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class SigningKey:
-    """The facts of a key. `sealed` is the private key, encrypted; `last_expires_at` the end of the last token by it."""
+    """The facts of a key. `sealed` is the private key, encrypted; `last_expires_at` the end of the last token by it.
+
+    `sealing_key` is the id of the key that must open it: the one that sealed the state of the store it was read in.
+    """
 
     kid: str
     created_at: datetime
     signs_at: datetime
     sealed: bytes = field(repr=False)
+    sealing_key: str = ""
     last_expires_at: datetime | None = None
 
 

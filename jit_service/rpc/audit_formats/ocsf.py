@@ -104,6 +104,7 @@ _ACTIVITIES: Final[Mapping[EventType, tuple[Kind, int]]] = {
     EventType.UNREADABLE: (API, _UPDATE),
     EventType.GRANTS_REVOKED: (API, _UPDATE),
     EventType.STORE_RESTORED: (API, _UPDATE),
+    EventType.STORE_RESEALED: (API, _UPDATE),
 }
 # These events give access at once if no other approval is needed.
 _GIVING_EVENTS: Final = frozenset(

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
+from typing import NamedTuple
 
 from sqlmodel import col, select
 
 from jit_service.domain.audit.beginning import PieceSpan
 from jit_service.domain.audit.chain import GENESIS
-from jit_service.domain.audit.event import SETTINGS, EventType
+from jit_service.domain.audit.event import SETTINGS, Event, EventType
 from jit_service.domain.language.filter import Node
 from jit_service.storage.audit_block import Block
 from jit_service.storage.audit_partitions import Layout, Partition, layout
@@ -20,10 +21,12 @@ from jit_service.storage.audit_search import Found, Search
 from jit_service.storage.audit_summary import FIELDS, Summary, sealed_text
 from jit_service.storage.columns import EPOCH, MICROSECOND
 from jit_service.storage.readers.log_beginning import LogBeginningReader
+from jit_service.storage.readers.seals import SEALED_ANEW
 from jit_service.storage.rows import event_of
 from jit_service.storage.tables import SettingChangeRow
 
 _STATES = b'"states":'
+_RESEALED = f'{{"type":"{EventType.STORE_RESEALED}"'.encode()
 _SETTINGS = tuple(f'{{"type":"{type_}"'.encode() for type_ in sorted(SETTINGS))
 _CHECK = f'{{"type":"{EventType.ACCESS_CHECKED}"'.encode()
 _LINE = b"\n"
@@ -31,11 +34,22 @@ _SEALS_AT_ONCE = 64
 _LONGEST_SNAPSHOT = timedelta(minutes=10)
 
 
+class SealedSummary(NamedTuple):
+    """The summary of a piece as it is sealed, with the seq and hash of the piece's last record."""
+
+    seq: int
+    hash: bytes
+    text: str
+    seal: bytes
+
+
 @dataclass(kw_only=True)
 class Recomputed:
     """The records after `start` are recomputed up to `last`, whose hash it has; and what those records say.
 
-    `states` has the last seal that they name for each row, `settings` the changes of policies and signals.
+    `states` has the last seal that they name for each row, `settings` the changes of policies and signals, `revisions`
+    the seal of each revision of a policy. `sealing_keys` are the ids of the keys that sealed the store, the last one
+    last; there are none while it was never sealed anew.
     """
 
     start: int = 0
@@ -43,6 +57,8 @@ class Recomputed:
     hash: bytes = GENESIS
     states: dict[str, str] = field(default_factory=dict)
     settings: set[tuple[int, str]] = field(default_factory=set)
+    revisions: dict[tuple[str, int], str] = field(default_factory=dict)
+    sealing_keys: list[str] = field(default_factory=list)
 
     def begin_after(self, seq: int, hash_: bytes) -> None:
         """Forgets all that was recomputed, and goes on after the record with this hash."""
@@ -50,6 +66,7 @@ class Recomputed:
         self.hash = hash_
         self.states.clear()
         self.settings.clear()
+        self.revisions.clear()
 
     def take(self, block: Block) -> None:
         """Adds the block, which has the next record."""
@@ -57,10 +74,19 @@ class Recomputed:
             if seq <= self.last:
                 continue
             event = event_of(payload)
+            if event.type is EventType.STORE_RESEALED:
+                self._seal_anew(event)
             self.states |= event.states
             if event.setting:
                 self.settings.add((seq, event.setting))
+                if seal := event.states.get(event.policy):
+                    self.revisions[event.policy, event.policy_revision] = seal
         self.last, self.hash = block.last, block.hash
+
+    def _seal_anew(self, event: Event) -> None:
+        """From here on a row that no record names has a seal of the new key; what the old ones were is past."""
+        self.states = {of: SEALED_ANEW for of, state in self.states.items() if state}
+        self.sealing_keys += [key for key in (event.replaced_key, event.sealing_key) if key not in self.sealing_keys]
 
 
 class AuditReader(LogBeginningReader):
@@ -153,14 +179,21 @@ class AuditReader(LogBeginningReader):
 
     def _bad_summaries(self, after: int, until: int) -> Iterator[tuple[int, str]]:
         """Yields the pieces whose summary is not the one that was made of them."""
+        for found in self.summaries(after=after, until=until):
+            for seq, hash_, text, seal in found:
+                if self._sealer.of_summary(seq, hash_, text) != seal:
+                    yield seq, f"the records up to {seq} are summarised as something else than what was hashed"
+
+    def summaries(self, *, after: int, until: int) -> Iterator[list[SealedSummary]]:
+        """Yields the summaries of the pieces that end after the one seq and up to the other, some at a time."""
         while seals := self._log.seals(after, until, _SEALS_AT_ONCE):
             low, high = seals[0][0], seals[-1][0]
             by_field = {field: dict(self._log.digests(field, low, high)) for field in FIELDS.values()}
+            summaries = []
             for seq, first_at, last_at, hash_, seal in seals:
                 digests = {field: found[seq] for field, found in by_field.items() if seq in found}
-                summary = Summary(first_at, last_at, digests)
-                if self._sealer.of_summary(seq, hash_, sealed_text(summary)) != seal:
-                    yield seq, f"the records up to {seq} are summarised as something else than what was hashed"
+                summaries.append(SealedSummary(seq, hash_, sealed_text(Summary(first_at, last_at, digests)), seal))
+            yield summaries
             after = high
 
     def _bad_setting(self, so_far: Recomputed) -> tuple[int, str] | None:
@@ -177,7 +210,7 @@ def _span(seq: int, last_at: int) -> PieceSpan:
 def _told(block: Block) -> Iterator[tuple[int, bytes]]:
     """Yields seq and bytes of the records that may change a row, or a policy or signal. Few do."""
     # Fewer texts to look for: most pieces have nothing but checks.
-    texts = (_STATES,) if _are_checks(block) else (_STATES, *_SETTINGS)
+    texts = (_STATES,) if _are_checks(block) else (_STATES, _RESEALED, *_SETTINGS)
     for place in sorted({line.place for text in texts for line in block.lines_with((text,))}):
         yield block.first + place, block.payloads[place]
 

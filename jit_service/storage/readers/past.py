@@ -89,9 +89,9 @@ class PastReader(GrantChangeReader, PolicyReader, LogBeginningReader):
     def policies_as_of(self, at: datetime) -> list[Policy]:
         """Returns the policies that were there, each as it was, by name.
 
-        Raises StoreUnavailable for a revision that is not the one which the audit log has the seal of.
+        Raises StoreUnavailable for a revision that is not as this service left it.
         """
-        found = [self._revision_of(event) for event in self._last_changes(at, "policies/")]
+        found = [self.recorded_revision(event) for event in self._last_changes(at, "policies/")]
         return sorted((policy for policy in found if policy.deleted_at is None), key=lambda policy: policy.name)
 
     def signals_as_of(self, at: datetime) -> Signals:
@@ -113,13 +113,3 @@ class PastReader(GrantChangeReader, PolicyReader, LogBeginningReader):
             return carried.get(seq)
         recorded = record_at(self._log, seq)
         return None if recorded is None else recorded.event
-
-    def _revision_of(self, event: Event) -> Policy:
-        """Returns the policy as the event left it."""
-        policy = self.policy_revision(event.policy, event.policy_revision)
-        if policy is None:
-            raise self._sealer.refuse(f"revision {event.policy_revision} of {event.policy} is missing")
-        # Rows of revisions have no seal. A record from before there were seals has none either.
-        if (seal := event.states.get(event.policy)) is not None:
-            self._sealer.demand(event.policy, policy, bytes.fromhex(seal))
-        return policy

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from sqlalchemy import func
 from sqlmodel import select
 
+from jit_service.domain.audit.event import Event
 from jit_service.domain.policies.policy import Policy
 from jit_service.storage import prepared, rows
 from jit_service.storage.policy_cache import NO_POLICIES
@@ -30,6 +31,22 @@ class PolicyReader(Reading):
         row = self._session.get(PolicyRevisionRow, (name, revision))
         return None if row is None else rows.POLICIES.validate_python(row.document)
 
+    def recorded_revision(self, event: Event) -> Policy:
+        """Returns the policy as the event left it.
+
+        Raises StoreUnavailable if its row is missing, or is not as this service left it.
+        """
+        row = self._session.get(PolicyRevisionRow, (event.policy, event.policy_revision))
+        if row is None:
+            raise self._sealer.refuse(f"revision {event.policy_revision} of {event.policy} is missing")
+        policy = rows.POLICIES.validate_python(row.document)
+        if row.seal is not None:
+            self._sealer.demand(revision_name(row.name, row.revision), policy, row.seal)
+        # A row from before revisions were sealed; a record from before there were seals has none either.
+        elif (seal := event.states.get(event.policy)) is not None:
+            self._sealer.demand(event.policy, policy, bytes.fromhex(seal))
+        return policy
+
     def policies_revision(self) -> int:
         """Returns the revision at which a policy was last changed or deleted; 0 if there never was one."""
         return self._session.exec(select(func.max(PolicyRow.revision))).one() or 0
@@ -48,3 +65,8 @@ class PolicyReader(Reading):
             policies = [self._sealed(row, rows.POLICIES.validate_python(row.document)) for row in changed]
             self.policy_cache = before.with_changed(policies, head=self.head)
         return self.policy_cache.by_name
+
+
+def revision_name(policy: str, revision: int) -> str:
+    """Returns the name under which this revision of the policy is sealed."""
+    return f"{policy}@{revision}"

@@ -17,7 +17,7 @@ from jit_service.storage.audit_log import AuditLog
 from jit_service.storage.head import Head
 from jit_service.storage.policy_cache import NO_POLICIES, PolicyCache
 from jit_service.storage.prepared import Statement
-from jit_service.storage.sealing import Sealer
+from jit_service.storage.sealing_keys import SealingKeys
 
 Clock = Callable[[], datetime]
 Fact = TypeVar("Fact")
@@ -31,14 +31,13 @@ class Reading:
         self,
         connection: Connection,
         clock: Clock,
-        sealer: Sealer,
+        keys: SealingKeys,
         *,
         policy_cache: PolicyCache = NO_POLICIES,
         head: Statement = prepared.HEAD,
     ) -> None:
         found = read_head(connection, head)
-        self._sealer = sealer
-        self._sums = sealer.demand_head(revision=found.revision, locks=found.locks, sums=found.sums, seal=found.seal)
+        self._sealer, self._sums = keys.opening(found)
         self._connection = connection
         self.revision: int = found.revision
         self.seq: int = found.seq
@@ -57,6 +56,11 @@ class Reading:
     def head(self) -> Head:
         """Where the store is in its history."""
         return Head(revision=self.revision, seq=self.seq, hash=self.head_hash)
+
+    @property
+    def sealing_key(self) -> str:
+        """The id of the key that sealed this state; every key of another id opens none of its rows."""
+        return self._sealer.key_id
 
     @contextmanager
     def kept_open(self) -> Iterator[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlmodel import Session, col, select
 
@@ -34,6 +34,21 @@ _SEALED_TABLES: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
 )
 
 _CHUNK: Final = 1000
+MISSING: Final = "is in the log, and not in the store"
+
+
+SEALED_ANEW: Final = "sealed anew"
+"""What stands for the seal of a row that the log knows only from before all rows were sealed with another key."""
+
+
+class SealedRow(NamedTuple):
+    """A row with the fact that it stands for. `live_seal` and `is_counted` are of grants: see `sealing.GRANTS`."""
+
+    name: str
+    fact: Any
+    seal: bytes | None
+    live_seal: bytes | None = None
+    is_counted: bool = True
 
 
 class SealReader(GrantReader):
@@ -47,30 +62,40 @@ class SealReader(GrantReader):
         the first record that was recomputed.
         """
         missing = {of for of, state in states.items() if state}
-        for number, (of, fact, seal) in enumerate(self._sealed_facts()):
-            if number % _CHUNK == 0:
-                yield None
-            missing.discard(of)
-            state = states.get(of)
-            if seal is None or self._sealer.of(of, fact) != bytes(seal):
-                yield of, "is not as this service left it"
-            elif state is not None and state != bytes(seal).hex():
-                yield of, "is not as its last record says"
+        for _, found in self.sealed_rows():
+            yield None
+            for row in found:
+                missing.discard(row.name)
+                if difference := self.difference_of(row, states):
+                    yield row.name, difference
         for of in sorted(missing):
-            yield of, "is in the log, and not in the store"
+            yield of, MISSING
 
-    def _sealed_facts(self) -> Iterator[tuple[str, object, bytes | None]]:
-        """Yields every fact that has a seal of its own, with its name and seal."""
+    def difference_of(self, row: SealedRow, states: Mapping[str, str]) -> str:
+        """Returns how the row differs from its last record or its seal; nothing if it does not."""
+        state = states.get(row.name, SEALED_ANEW)
+        if row.seal is None or self._sealer.of(row.name, row.fact) != bytes(row.seal):
+            return "is not as this service left it"
+        if state not in (SEALED_ANEW, bytes(row.seal).hex()):
+            return "is not as its last record says"
+        return ""
+
+    def sealed_rows(self) -> Iterator[tuple[Any, list[SealedRow]]]:
+        """Yields every row that has a seal of its own and that records name: some of one table at a time."""
         after = ""
         while found := prepared.GRANTS_AFTER.rows(self._connection, name=after, limit=_CHUNK):
             reviews = self._reviews_of(found)
-            for row in found:
-                yield row.name, rows.grant_of(row, reviews[row.name]), row.seal
+            yield (
+                GrantRow,
+                [
+                    SealedRow(row.name, rows.grant_of(row, reviews[row.name]), row.seal, row.live_seal, is_counted(row))
+                    for row in found
+                ],
+            )
             after = found[-1].name
             self._session.expunge_all()
         for table, fact_of in _SEALED_TABLES:
-            for row in self._session.exec(select(table)):
-                yield row.name, fact_of(row), row.seal
+            yield table, [SealedRow(row.name, fact_of(row), row.seal) for row in self._session.exec(select(table))]
 
 
 def seal_rows(session: Session, sealer: Sealer) -> tuple[Sums, int]:

@@ -16,7 +16,7 @@ class TokenReader(Reading):
     def signing_keys(self) -> list[SigningKey]:
         """Returns every key that tokens are or were signed with, in the order in which they sign."""
         wanted = select(SigningKeyRow).order_by(col(SigningKeyRow.signs_at), col(SigningKeyRow.kid))
-        return [rows.signing_key_of(row) for row in self._session.exec(wanted)]
+        return [rows.signing_key_of(row, sealing_key=self.sealing_key) for row in self._session.exec(wanted)]
 
     def is_denied(self, token_id: str) -> bool:
         """Whether the token was revoked."""

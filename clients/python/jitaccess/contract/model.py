@@ -217,6 +217,8 @@ class EventType(StrEnum):
     """
     STORE_RESTORED = "STORE_RESTORED"
     """The store was restored from a backup: what came after the backup is not in this log."""
+    STORE_RESEALED = "STORE_RESEALED"
+    """Every row of the store is sealed with another key from here on: the message has the ids of both keys."""
     GRANTS_PRUNED = "GRANTS_PRUNED"
     """Grants and requests that were over were forgotten, after JIT_GRANT_RETENTION: the message says how many, and
     by when they were over.

@@ -128,6 +128,8 @@ class AuditEvent(_message.Message):
         """
         STORE_RESTORED: AuditEvent._EventType.ValueType  # 45
         """The store was restored from a backup: what came after the backup is not in this log."""
+        STORE_RESEALED: AuditEvent._EventType.ValueType  # 46
+        """Every row of the store is sealed with another key from here on: the message has the ids of both keys."""
         GRANTS_PRUNED: AuditEvent._EventType.ValueType  # 48
         """Grants and requests that were over were forgotten, after JIT_GRANT_RETENTION: the message says how many, and by when
         they were over.
@@ -232,6 +234,8 @@ class AuditEvent(_message.Message):
     """
     STORE_RESTORED: AuditEvent.EventType.ValueType  # 45
     """The store was restored from a backup: what came after the backup is not in this log."""
+    STORE_RESEALED: AuditEvent.EventType.ValueType  # 46
+    """Every row of the store is sealed with another key from here on: the message has the ids of both keys."""
     GRANTS_PRUNED: AuditEvent.EventType.ValueType  # 48
     """Grants and requests that were over were forgotten, after JIT_GRANT_RETENTION: the message says how many, and by when
     they were over.
