@@ -16,8 +16,8 @@ from sqlmodel import col, select
 from jit_service.domain.audit.event import Event
 from jit_service.domain.errors import LostRace
 from jit_service.domain.frozen import replace
-from jit_service.domain.grants.beginning import GrantBeginning, over_at
 from jit_service.domain.grants.grant import Grant
+from jit_service.domain.grants.grant_beginning import GrantBeginning, over_at
 from jit_service.storage import forgotten
 from jit_service.storage.forgotten import GrantBeginningRow, KnownName, KnownNameRow
 from jit_service.storage.readers.forgettable import ChangeWindow

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from sqlalchemy import Index
 from sqlmodel import SQLModel
 
-from jit_service.domain.grants.beginning import GrantBeginning
+from jit_service.domain.grants.grant_beginning import GrantBeginning
 from jit_service.domain.language import name as names
 from jit_service.domain.person import Account
 from jit_service.storage.columns import instant_column, number_column, seal_column, text_column

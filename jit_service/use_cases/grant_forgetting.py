@@ -12,7 +12,7 @@ from typing import Final
 
 from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller
-from jit_service.domain.grants.beginning import over_at
+from jit_service.domain.grants.grant_beginning import over_at
 from jit_service.storage import Store
 from jitaccess.naming import rfc3339
 

@@ -17,7 +17,7 @@ from jit_service.check.questions import past_question
 from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.checks.decision import Reason
 from jit_service.domain.errors import GrantNotFound, NotVisible, RecordsPruned, StoreUnavailable
-from jit_service.domain.grants import beginning
+from jit_service.domain.grants import grant_beginning
 from jit_service.domain.grants.grant import Grant, GrantState, Justification, run_out_event
 from jit_service.domain.grants.lock import NewLock, Target
 from jit_service.domain.grants.more_time import MoreTime
@@ -210,6 +210,8 @@ def test_what_was_passed_on_goes_before_that_which_it_came_from(
 ) -> None:
     monkeypatch.setattr(grant_forgetting, "GRANTS_AT_ONCE", 1)
     parent = held(store)
+    # What was created first is looked at first.
+    clock.advance(TICK)
     part = Ask(parent=parent.name, subject=ALICE.principal, resources=("database/orders/eu",), actions=("read",))
     child = grants.ask(store, ALICE, part).grant
     grants.revoke(store, ADMIN, parent.name, comment="no", etag="")
@@ -460,7 +462,7 @@ def test_what_breaks_off_in_the_middle_has_forgotten_nothing(
 TWINS: list[tuple[str, Any, str, str, Callable[[Store, Clock], None]]] = [
     (
         "a retention that does not begin with the review",
-        beginning.settled_at,
+        grant_beginning.settled_at,
         "recorded_at if grant.end is None else None, reviewed_at)",
         "recorded_at if grant.end is None else None)",
         test_what_owes_a_review_is_kept_and_its_retention_begins_with_the_review,

@@ -10,8 +10,8 @@ from sqlalchemy import and_, func, or_
 from sqlalchemy.orm import aliased
 from sqlmodel import col, select
 
-from jit_service.domain.grants.beginning import ALL_KEPT, GrantBeginning, settled_at
 from jit_service.domain.grants.grant import Grant
+from jit_service.domain.grants.grant_beginning import ALL_KEPT, GrantBeginning, settled_at
 from jit_service.storage import rows
 from jit_service.storage.forgotten import GrantBeginningRow, grant_beginning_of
 from jit_service.storage.predicates import Scope

@@ -8,7 +8,8 @@ import pytest
 
 from jit_service.domain.errors import RecordsPruned
 from jit_service.domain.grants import break_glass
-from jit_service.domain.grants.beginning import ALL_KEPT, GrantBeginning, over_at, settled_at
+from jit_service.domain.grants.grant import Justification
+from jit_service.domain.grants.grant_beginning import ALL_KEPT, GrantBeginning, over_at, settled_at
 from tests.domain.factories import HOUR, NOON, TICK, approved, bob, breakable, caller, deny, pending, revoke
 
 LATER = NOON + 9 * HOUR
@@ -28,7 +29,8 @@ def test_what_ran_out_is_settled_once_that_is_on_record() -> None:
 
 
 def test_a_break_glass_use_is_settled_once_it_is_reviewed() -> None:
-    used = pending(breakable(), break_glass=True, by=caller("user:zoe@example.com", "on-call"))
+    zoe, fire = caller("user:zoe@example.com", "on-call"), Justification(text="fire")
+    used = pending(breakable(), break_glass=True, by=zoe, justification=fire)
     assert settled_at(used, recorded_at=LATER) is None
 
     reviewed, _ = break_glass.complete_review(used, policy=breakable(), by=bob(), comment="fine", now=LATER + HOUR)
