@@ -288,7 +288,7 @@ def test_a_checkpoint_in_the_directory_that_its_key_did_not_sign_is_an_error(
     kept_there = tmp_path / "checkpoints"
     checkpoint_of(kept_there, 1, FIRST_OF_THE_ARCHIVE)
     (file,) = kept_there.iterdir()
-    other = RING.public(KeyRing(bytes(32)).new(now=NOON, signs_at=NOON)) | {"kid": KEY.kid}
+    other = RING.public(KeyRing(SealingKeys.of(bytes(32))).new(now=NOON, signs_at=NOON, under="")) | {"kid": KEY.kid}
     file.write_text(json.dumps(json.loads(file.read_text()) | {"publicKey": other}))
 
     ran = jit("audit", "verify", "--archive", str(tmp_path / "archive"), "--checkpoint", str(kept_there))

@@ -22,6 +22,7 @@ from jit_service.storage.audit_log import AuditLog
 from jit_service.storage.audit_partitions import Partition
 from jit_service.storage.migrate import migrate
 from jit_service.storage.readers.audit import _LONGEST_SNAPSHOT
+from jit_service.storage.sealing_keys import SealingKeys
 from jit_service.use_cases import audit, audit_pruning, signing_keys
 from jit_service.use_cases.audit_pruning import Pruning
 from jit_service.use_cases.keyring import KeyRing
@@ -180,7 +181,7 @@ def test_a_statement_touches_only_the_partitions_that_have_what_it_asks_for(
 
 @pytest.fixture
 def pruning(store: Store, tmp_path: Path) -> Pruning:
-    issuing = issuing_with(KeyRing(SECRET))
+    issuing = issuing_with(KeyRing(SealingKeys.of(SECRET)))
     signing_keys.maintain(store, issuing)
     archive = tmp_path / "archive"
     archive.mkdir()
@@ -309,9 +310,10 @@ def test_the_log_there_was_becomes_the_first_partition_and_keeps_its_rights(
     postgresql_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(audit_compaction, "PIECE", PIECE)
-    downgrade(postgresql_url, "0028")
     with closing(Store(postgresql_url, clock=clock)) as store:
         add_policy(store)
+    downgrade(postgresql_url, "0028")
+    with closing(Store(postgresql_url, clock=clock)) as store:
         with store.engine.begin() as connection:
             connection.execute(text("DROP ROLE IF EXISTS jit_reader"))
             connection.execute(text("CREATE ROLE jit_reader"))
