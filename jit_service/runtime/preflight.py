@@ -247,7 +247,10 @@ def _database(settings: Settings, *, clock: Clock) -> Iterator[Finding]:
     if found.schema_fault:
         yield _fault("database", found.schema_fault)
         return
-    yield _ok("database", f"{found.server} with the schema of this version")
+    if found.newer:
+        yield _warning("database", f"{found.server}: {found.newer}")
+    else:
+        yield _ok("database", f"{found.server} with the schema of this version")
     if found.promise_fault:
         yield _warning("standby", found.promise_fault)
     yield from _seals(settings, keys, found)

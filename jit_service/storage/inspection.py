@@ -13,7 +13,7 @@ from jit_service.domain.errors import StoreUnavailable
 from jit_service.domain.tokens.signing_key import SigningKey
 from jit_service.storage import engine as engines
 from jit_service.storage import postgresql
-from jit_service.storage.migrate import first_line, schema_fault
+from jit_service.storage.migrate import first_line, newer_schema, schema_fault
 from jit_service.storage.readers.reading import Clock
 from jit_service.storage.sealing_keys import SealingKeys
 from jit_service.storage.snapshot import Snapshot
@@ -23,13 +23,15 @@ from jit_service.storage.standbys import promise_fault
 class Found(NamedTuple):
     """What a database is. `schema_fault` and `seal_fault` are empty if nothing is wrong.
 
-    `promise_fault` says what may be lost although it was acknowledged.
+    `newer` says that it is of a newer version that this one may serve, `promise_fault` what may be lost although it was
+    acknowledged.
     `keys` are those that sign tokens, still sealed; there are none to be seen where something is wrong.
     `sealing_key` is the id of the key that sealed the store.
     """
 
     server: str
     schema_fault: str
+    newer: str = ""
     promise_fault: str = ""
     seal_fault: str = ""
     keys: tuple[SigningKey, ...] = ()
@@ -72,16 +74,17 @@ def promise_fault_of(url: str) -> str:
 
 def _found(engine: Engine, keys: SealingKeys | None, clock: Clock) -> Found:
     fault = schema_fault(engine)
+    newer = "" if fault else newer_schema(engine)
     with engine.connect() as connection:
         server, promise = _server(connection), promise_fault(connection)
         if fault or keys is None:
-            return Found(server, fault, promise)
+            return Found(server, fault, newer, promise)
         try:
             snapshot = Snapshot(connection, clock, keys)
             found = tuple(snapshot.signing_keys())
-            return Found(server, "", promise, keys=found, sealing_key=snapshot.sealing_key)
+            return Found(server, "", newer, promise, keys=found, sealing_key=snapshot.sealing_key)
         except StoreUnavailable as seal:
-            return Found(server, "", promise, seal_fault=str(seal))
+            return Found(server, "", newer, promise, seal_fault=str(seal))
 
 
 def _server(connection: Connection) -> str:

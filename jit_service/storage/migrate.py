@@ -14,7 +14,7 @@ from typing import Final
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
@@ -22,6 +22,7 @@ from jit_service.domain.errors import StoreUnavailable
 from jit_service.storage import postgresql
 from jit_service.storage.engine import for_writing, open_engine
 from jit_service.storage.migration_log import MigrationLog
+from jit_service.storage.schema_mark import mark, marked, oldest_serving
 
 LOCK_SECONDS: Final = 2.0
 """How long a migration of PostgreSQL waits for a lock of a table: less than a call may wait for the store."""
@@ -37,8 +38,8 @@ def migrate(url: str) -> None:
     """Applies every migration that the database lacks, in one transaction, under a lock.
 
     Another `migrate` waits, and then finds nothing to do. Where somebody uses a table for longer than LOCK_SECONDS,
-    all is undone and tried again for up to PATIENCE_SECONDS. Raises StoreUnavailable, also if the database is of a
-    newer version.
+    all is undone and tried again for up to PATIENCE_SECONDS. A database of a newer version that this one may serve is
+    left as it is. Raises StoreUnavailable, also if this version may not serve it.
     """
     engine = open_engine(url)
     writing = for_writing(engine)
@@ -71,8 +72,23 @@ def _upgrade(writing: Engine) -> None:
         _lock(connection)
         found = MigrationContext.configure(connection).get_current_revision()
         if found is not None and not _is_known(found):
-            raise StoreUnavailable(_newer(found))
+            if not _may_serve(connection):
+                raise StoreUnavailable(_newer(found))
+            _log.warning("%s; nothing is changed", newer_but_served(found))
+            return
         command.upgrade(_config(connection, on_step=MigrationLog(connection).applied), "head")
+        _mark(connection, before=found)
+
+
+def _mark(connection: Connection, *, before: str | None) -> None:
+    """Marks who may serve the schema, and says when the version of before may not."""
+    oldest = oldest_serving(_in_order())
+    mark(connection, oldest)
+    served = [each.revision for each in _in_order()]
+    if before is not None and served.index(before) < served.index(oldest):
+        _log.warning(
+            "no version from before %s may serve this schema: replace its processes; the way back is a backup", oldest
+        )
 
 
 def _patiently(connection: Connection) -> AbstractContextManager[None]:
@@ -99,18 +115,20 @@ def _is_in_use(fault: Exception) -> bool:
 
 
 def is_current(engine: Engine) -> bool:
-    """Whether the database has the schema of this version. Raises StoreUnavailable."""
+    """Whether this version may serve the database's schema. Raises StoreUnavailable."""
     return not schema_fault(engine)
 
 
 def schema_fault(engine: Engine) -> str:
-    """Returns what to do about a database of another version, or nothing if it has the schema of this version.
+    """Returns what to do about a database of another version, or nothing if this version may serve its schema.
 
     Raises StoreUnavailable.
     """
     try:
         with engine.connect() as connection:
             found = MigrationContext.configure(connection).get_current_revision()
+            if found is not None and not _is_known(found):
+                return "" if _may_serve(connection) else _newer(found)
     except (DBAPIError, sqlite3.Error) as fault:
         raise StoreUnavailable(f"cannot open the database: {first_line(fault)}") from fault
     wanted = _scripts().get_current_head()
@@ -118,9 +136,14 @@ def schema_fault(engine: Engine) -> str:
         return ""
     if found is None:
         return "the database has no schema yet; run `jit-service migrate`"
-    if not _is_known(found):
-        return _newer(found)
     return f"the database has the schema {found} of an older version, not {wanted}; run `jit-service migrate`"
+
+
+def newer_schema(engine: Engine) -> str:
+    """Returns that the database is of a newer version that this one may serve; nothing if it is not newer."""
+    with engine.connect() as connection:
+        found = MigrationContext.configure(connection).get_current_revision()
+        return newer_but_served(found) if found is not None and not _is_known(found) else ""
 
 
 def _remove_old_index(engine: Engine) -> None:
@@ -136,6 +159,24 @@ def _scripts() -> ScriptDirectory:
 
 def _is_known(revision: str) -> bool:
     return any(script.revision == revision for script in _scripts().walk_revisions())
+
+
+def _in_order() -> list[Script]:
+    return list(reversed(list(_scripts().walk_revisions())))
+
+
+def _may_serve(connection: Connection) -> bool:
+    """Whether a schema that this version does not know is marked as one that it may serve."""
+    oldest = marked(connection)
+    return bool(oldest) and _is_known(oldest)
+
+
+def newer_but_served(found: str) -> str:
+    """Returns what is to be said of a newer schema that this version may serve."""
+    return (
+        f"the database has the schema {found} of a newer version, which jit-service {version('jit-service')} (schema "
+        f"{_scripts().get_current_head()}) may serve too"
+    )
 
 
 def _newer(found: str) -> str:

@@ -87,6 +87,18 @@ def test_a_database_of_another_version_is_told(host: Checked, revision: str, fau
     assert fault in told
 
 
+def test_a_newer_schema_that_this_version_may_serve_is_a_warning(host: Checked) -> None:
+    with sqlite3.connect(host.data_dir / "jit.db") as connection:
+        connection.execute(
+            "UPDATE alembic_version SET oldest_serving = version_num, version_num = '0099', marked_revision = '0099'"
+        )
+    connection.close()
+
+    (told,) = host.told("warning")
+
+    assert "the schema 0099 of a newer version" in told
+
+
 def test_a_database_that_a_running_service_has_open_is_read_as_it_is(host: Checked) -> None:
     store = open_store(host.settings(), clock=host.clock)
     issuing = issuing_of(host.settings())
