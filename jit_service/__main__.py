@@ -9,10 +9,7 @@ import gc
 import json
 import logging
 import os
-import signal
 import sys
-import threading
-from collections.abc import Callable
 from contextlib import ExitStack, closing
 from datetime import timedelta
 from importlib.metadata import version
@@ -43,6 +40,7 @@ from jit_service.runtime.envoy import binary as envoy_binary
 from jit_service.runtime.launch import Started, started
 from jit_service.runtime.service import migrate as migrate_store
 from jit_service.runtime.service import sole_user_of, utc_now
+from jit_service.runtime.stopping import Stops, drain
 from jit_service.runtime.workers import run_worker
 from jit_service.settings import LISTENS, Settings
 from jit_service.use_cases import locks
@@ -102,7 +100,7 @@ def up(
 ) -> None:
     """Run the service with Envoy in front, in the foreground, on a database brought up to date."""
     with one_line_errors(), ExitStack() as stack:
-        stopping = _stop_signal()
+        stops = Stops()
         settings = settings_of(flags, listens=(*LISTENS, "http"))
         # Before the database is changed.
         envoy_binary()
@@ -113,17 +111,19 @@ def up(
             settings = mode.added_to(settings)
         migrate_store(settings)
         sockets = socket_paths(settings, stack)
-        service = started(settings, stack, sockets, examples=dev)
         provider = mode.serve(sockets[0].parent, stack) if mode is not None else None
         # The development's provider and its pages are http on loopback.
         tls = None if dev else settings.tls
+        # Made before the service, so that it ends after it: the service's last answers go through it.
         envoy = envoy_of(settings, sockets, stack, tls=tls, dev_provider=provider)
+        service = started(settings, stack, sockets, examples=dev)
         http_address = envoy.start(timeout=_ENVOY_START_SECONDS)
         if mode is not None:
             _say_dev(mode.first_steps(settings, http=http_address, grpc=service.grpc))
         login = mode.login if mode is not None else None
         _ready(settings, service, http=f"{'https' if tls else 'http'}://{http_address}", login=login)
-        _wait(stopping, service.tend, envoy)
+        _wait(stops, service, envoy)
+        drain(stops, settings.drain_delay, service.drain, envoy.drain)
 
 
 @app.command(epilog=_SETTINGS_HINT)
@@ -131,11 +131,12 @@ def up(
 def serve(*, flags: Flags) -> None:
     """Run the gRPC service alone, on a database that `migrate` brought up to date; put your own Envoy in front."""
     with one_line_errors(), ExitStack() as stack:
-        stopping = _stop_signal()
+        stops = Stops()
         settings = settings_of(flags)
         service = started(settings, stack)
         _ready(settings, service)
-        _wait(stopping, service.tend)
+        _wait(stops, service)
+        drain(stops, settings.drain_delay, service.drain)
 
 
 @app.command(hidden=True)
@@ -225,16 +226,9 @@ def _ready(settings: Settings, service: Started, *, http: str | None = None, log
     print(json.dumps({key: value for key, value in facts.items() if value is not None}), flush=True)
 
 
-def _stop_signal() -> threading.Event:
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
-    return stopping
-
-
-def _wait(stopping: threading.Event, tend: Callable[[], None], envoy: Envoy | None = None) -> None:
-    while not stopping.wait(timeout=_TEND_SECONDS):
-        tend()
+def _wait(stops: Stops, service: Started, envoy: Envoy | None = None) -> None:
+    while not stops.come(within=_TEND_SECONDS):
+        service.tend()
         if envoy is not None and envoy.poll() is not None:
             raise EdgeError("Envoy ended by itself; its log is in DATA_DIR/envoy")
     _log.info("stopping")

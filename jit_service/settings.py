@@ -19,6 +19,7 @@ from jit_service.client_certificates import CertificatePrincipal, demand_distinc
 from jit_service.configuration import settings_file, table, transport_security
 from jit_service.configuration.certificate import TlsFiles
 from jit_service.configuration.database_url import DATABASE_FORM, DatabaseUrl, without_secrets
+from jit_service.configuration.draining import DrainingSettings
 from jit_service.configuration.environment import CONFIG, Source, demand_known, sources_of
 from jit_service.configuration.faults import SettingsError, lines
 from jit_service.configuration.forms import JSON_LIST, Address, BoundAddress, CommaList, Span
@@ -59,7 +60,7 @@ class Lists(BaseModel):
     routes: tuple[Route, ...] = ()
 
 
-class Settings(KeepingSettings, TracingSettings):
+class Settings(DrainingSettings, KeepingSettings, TracingSettings):
     """All settings, each of which is JIT_NAME in the environment; some are flags too, which come first.
 
     Once loaded, `issuers`, `notifications` and `routes` have what the files list too. A `form` says in words what a

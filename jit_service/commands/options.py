@@ -34,6 +34,14 @@ _OPTIONS: Final[Mapping[str, Any]] = {
     "workers": Annotated[
         int | None, typer.Option("--workers", metavar="N", help="Processes that share the port and the store [1].")
     ],
+    "drain_delay": Annotated[
+        str | None,
+        typer.Option(
+            "--drain-delay",
+            metavar="DURATION",
+            help="Answer on for so long after TERM, while health says no [0s]; for hosts behind a balancer, 10s.",
+        ),
+    ],
     "metrics": Annotated[
         str | None,
         typer.Option("--metrics", metavar="HOST:PORT", help="Metrics for Prometheus [none]; port 0 takes a free one."),
@@ -60,6 +68,7 @@ SERVING: Final = (
     "policies",
     "transport",
     "workers",
+    "drain_delay",
     "metrics",
     "tls_cert",
     "tls_key",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Protocol
 
@@ -126,7 +126,7 @@ class Server(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Backend:
-    """What the servers of one service answer with."""
+    """What the servers of one service answer with. Once it is `draining`, health says no."""
 
     store: Store
     authenticator: Authenticator
@@ -141,6 +141,7 @@ class Backend:
     resource: ProtectedResource
     certificates: ClientCertificates | None = None
     stored_claims: frozenset[str] | None = None
+    draining: threading.Event = field(default_factory=threading.Event)
 
     def interceptor(self, trusted_proxies: Sequence[str], quota: Quota) -> CallInterceptor:
         """Returns the interceptor of an address whose peers are trusted as these proxies."""
@@ -192,7 +193,7 @@ def _add_servicers(server: grpc.Server, settings: Settings, backend: Backend, qu
     add_DocsServiceServicer_to_server(DocsServicer(), server)
     add_ConsoleServiceServicer_to_server(ConsoleServicer(backend.resource), server)
     add_edge_method(server)
-    health_pb2_grpc.add_HealthServicer_to_server(StoreHealth(store, SERVICES), server)
+    health_pb2_grpc.add_HealthServicer_to_server(StoreHealth(store, SERVICES, backend.draining), server)
 
 
 def _new_quota(settings: Settings) -> Quota:
@@ -217,6 +218,8 @@ def build_ext_proc_server(settings: Settings, backend: Backend, open_requests: O
         ],
     )
     add_ExternalProcessorServicer_to_server(ExternalProcessorServicer(open_requests), server)
+    health_of = StoreHealth(backend.store, (EXT_PROC_SERVICE,), backend.draining)
+    health_pb2_grpc.add_HealthServicer_to_server(health_of, server)
     return server
 
 

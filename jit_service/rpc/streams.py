@@ -19,7 +19,7 @@ import grpc
 
 from jit_service.background import BackgroundThread
 from jit_service.domain.caller import Caller, Role
-from jit_service.domain.errors import TooManyWatchers
+from jit_service.domain.errors import ServiceStopping, TooManyWatchers
 
 STALL_SECONDS: Final = 30.0
 """How long a client may leave a message unread before its stream is cancelled."""
@@ -51,7 +51,7 @@ class _Stream:
 
 
 class Streams(BackgroundThread):
-    """The open streams and their threads. Once a second it ends those that stall."""
+    """The open streams and their threads. Once a second it ends those that stall; when it stops, it ends all."""
 
     def __init__(self, limits: StreamLimits, *, stall_seconds: float = STALL_SECONDS) -> None:
         super().__init__(name="streams", interval=_INTERVAL, undone="stalled streams are not ended")
@@ -62,9 +62,11 @@ class Streams(BackgroundThread):
         self._lock = threading.Lock()
 
     def carry(self, context: grpc.ServicerContext, messages: Iterable[Message], *, by: Caller) -> Iterator[Message]:
-        """Yields the messages while the client reads them. Raises TooManyWatchers."""
+        """Yields the messages while the client reads them. Raises TooManyWatchers, ServiceStopping."""
         with self._opened(context, by) as stream:
             for message in messages:
+                if self.stopping.is_set():
+                    raise ServiceStopping("the service stops; go on after what came last")
                 stream.handed_at = time.monotonic()
                 # The transport asks for the next message once it has sent this one.
                 yield message

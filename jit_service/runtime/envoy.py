@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -42,6 +43,8 @@ os.execv(sys.argv[2], sys.argv[2:])
 _POLL_SECONDS: Final = 0.05
 
 
+# Whose health Envoy asks for: that of one host among several, which passes no calls on to one that drains.
+_OF_A_HOST: Final = "jitaccess.v1.AccessService"
 NO_TEMPORARY_DIRECTORY: Final = (
     "there is no directory for temporary files; give the service one (PrivateTmp=yes with systemd, or TMPDIR)"
 )
@@ -129,6 +132,8 @@ def render(
     workers = [{"endpoint": {"address": _upstream_address(each)}} for each in upstreams]
     for cluster in resources["clusters"]:
         cluster["load_assignment"]["endpoints"] = [{"lb_endpoints": workers}]
+        if not _are_beside(upstreams):
+            _replace(cluster["health_checks"], "service_name", _OF_A_HOST)
         if isinstance(upstream, Address) and not upstream.is_numeric:
             cluster["type"] = "STRICT_DNS"
     _replace(config, "proto_descriptor", str((descriptors or share("envoy") / "jitaccess.binpb").resolve()))
@@ -189,6 +194,14 @@ class Envoy:
         """Returns the exit status, or None while Envoy runs."""
         return self._process.poll() if self._process is not None else None
 
+    def drain(self) -> None:
+        """Has /healthz say no at once, and clients' connections close with the next answer on each.
+
+        The service is still asked. Where Envoy does not answer there is nothing to drain.
+        """
+        with suppress(OSError):
+            _asked(self._admin, "POST", "/healthcheck/fail")
+
     def stop(self, *, timeout: float = 3) -> None:
         """Ends Envoy with TERM, and with KILL after `timeout` seconds."""
         if self._process is not None and self._process.poll() is None:
@@ -202,7 +215,7 @@ class Envoy:
 
     def _listening(self) -> Address | None:
         try:
-            listeners = _get(self._admin, "/listeners?format=json")
+            listeners = _asked(self._admin, "GET", "/listeners?format=json")
         except OSError:
             return None
         for status in json.loads(listeners).get("listener_statuses", []):
@@ -263,6 +276,13 @@ def _bucket(rate: int) -> dict[str, Any]:
     return {"max_tokens": 2 * rate, "tokens_per_fill": rate, "fill_interval": "1s"}
 
 
+def _are_beside(upstreams: Sequence[Path | Address]) -> bool:
+    """Whether these are the processes of one service on this host, so that there is no other to pass calls on to."""
+    if all(isinstance(each, Path) for each in upstreams):
+        return True
+    return len(upstreams) == 1 and isinstance(upstreams[0], Address) and upstreams[0].is_loopback
+
+
 def _upstream_address(upstream: Path | Address) -> dict[str, Any]:
     return {"pipe": {"path": str(upstream)}} if isinstance(upstream, Path) else _socket_address(upstream)
 
@@ -304,14 +324,14 @@ def _is_healthy(address: Address, *, tls: bool) -> bool:
         connection.close()
 
 
-def _get(path: Path, target: str) -> bytes:
+def _asked(path: Path, method: str, target: str) -> bytes:
     """Returns the answer of the HTTP server on a Unix socket."""
     connection = http.client.HTTPConnection("admin", timeout=1)
     connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.sock.settimeout(1)
         connection.sock.connect(str(path))
-        connection.request("GET", target)
+        connection.request(method, target)
         return connection.getresponse().read()
     except http.client.HTTPException as fault:
         raise OSError(str(fault)) from fault

@@ -27,11 +27,15 @@ _log = logging.getLogger("jit_service")
 
 
 class Started(NamedTuple):
-    """A service that answers calls: its address, the URL of its metrics, and what to call several times a second."""
+    """A service that answers calls: its address, the URL of its metrics, and what to call.
+
+    `tend` is called several times a second, and `drain` once before it is stopped: from then on its health says no.
+    """
 
     grpc: Address
     metrics: str | None
     tend: Callable[[], None]
+    drain: Callable[[], None]
 
 
 def started(settings: Settings, stack: ExitStack, sockets: Sequence[Path] = (), *, examples: bool = False) -> Started:
@@ -59,7 +63,7 @@ def _in_this_process(settings: Settings, stack: ExitStack, sockets: Sequence[Pat
     if settings.passing is not None:
         service.listen_passing(settings.passing)
     service.start()
-    return Started(address, metrics, lambda: None)
+    return Started(address, metrics, lambda: None, service.drain)
 
 
 def _in_workers(settings: Settings, stack: ExitStack, sockets: Sequence[Path], *, examples: bool) -> Started:
@@ -80,7 +84,7 @@ def _in_workers(settings: Settings, stack: ExitStack, sockets: Sequence[Path], *
         stack.callback(keeper.stop)
         keeper.start()
     workers.start()
-    return Started(workers.address, metrics, workers.tend)
+    return Started(workers.address, metrics, workers.tend, workers.drain)
 
 
 def _serve_metrics(settings: Settings, stack: ExitStack, store: Store, values: Callable[[], Values]) -> str | None:

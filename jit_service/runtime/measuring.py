@@ -12,14 +12,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from jit_service.background import BackgroundThread
 from jit_service.metrics.catalogue import FAMILIES, counted
 from jit_service.metrics.families import Values, added, only_counts
+from jit_service.runtime.orders import ASK, Orders
 
-ASK: Final = "metrics"
-"""The line on a worker's stdin to which it answers with its values, in a line on its stdout."""
 KEEP: Final = timedelta(seconds=2)
 """How often workers are asked without a scrape."""
 _PATIENCE_SECONDS: Final = 1.0
@@ -28,8 +27,8 @@ _PATIENCE_SECONDS: Final = 1.0
 class WorkerValues:
     """The values of one worker process. Any thread may use it."""
 
-    def __init__(self, brief: IO[str]) -> None:
-        self._brief = brief
+    def __init__(self, orders: Orders) -> None:
+        self._orders = orders
         self._answers: queue.SimpleQueue[Values] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._is_asked = False
@@ -45,14 +44,8 @@ class WorkerValues:
     def ask(self) -> None:
         """Asks the worker, unless its last answer is still awaited."""
         with self._lock:
-            if self._is_asked:
-                return
-            try:
-                self._brief.write(f"{ASK}\n")
-                self._brief.flush()
-            except (OSError, ValueError):
-                return
-            self._is_asked = True
+            if not self._is_asked:
+                self._is_asked = self._orders.give(ASK)
 
     def await_(self, until: float) -> Values:
         """Returns the answer, or the one before where none comes until then, an instant of time.monotonic."""

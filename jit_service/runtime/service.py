@@ -51,7 +51,7 @@ from jit_service.settings import Address, Settings
 from jit_service.storage import Store
 from jit_service.storage.head_follower import HeadFollower
 from jit_service.storage.migrate import migrate as migrate_database
-from jit_service.storage.migrate import schema_fault
+from jit_service.storage.migrate import newer_schema, schema_fault
 from jit_service.storage.readers.reading import Clock
 from jit_service.storage.sealing_keys import SealingKeys
 from jit_service.use_cases import policies, proposals, signing_keys
@@ -148,6 +148,7 @@ class Service:
             certificates=_client_certificates(settings, self._certificate, clock),
             stored_claims=settings.claims_to_store,
         )
+        self._draining = backend.draining
         self._server = build_server(settings, backend)
         self._ext_proc_server = build_ext_proc_server(settings, backend, self.open_requests)
         self._parts = self._ordered(settings, backend, recorder, IssuerKeyKeeper(authenticator, issuers))
@@ -156,7 +157,7 @@ class Service:
     def _ordered(self, settings: Settings, backend: Backend, recorder: Recorder, keys: IssuerKeyKeeper) -> list[_Part]:
         """Returns the parts in the order in which they start. They stop in the opposite one.
 
-        So streams end first, and what calls need ends after them.
+        So streams end first, then connections, and what calls need ends after them.
         """
         return [
             *((Tracing(settings),) if settings.traces else ()),
@@ -174,10 +175,10 @@ class Service:
             _retention(self.store, settings, self.issuing),
             *_checkpoints(self.store, settings, self.issuing),
             *(Deliverer(self.store, channel) for channel in channels_of(settings)),
-            backend.streams,
             _Listening(self._server, grace=STOP_SECONDS),
             _Listening(self._ext_proc_server, grace=0),
             self.open_requests,
+            backend.streams,
             backend.follower,
         ]
 
@@ -217,6 +218,10 @@ class Service:
         for part in self._parts:
             part.start()
 
+    def drain(self) -> None:
+        """Has health say no from now on; calls are answered as before."""
+        self._draining.set()
+
     def stop(self) -> None:
         """Ends the streams, lets the calls under way end for up to 5 s, then closes everything."""
         for part in reversed(self._parts):
@@ -244,9 +249,11 @@ class Service:
 
 
 def _sound_store(settings: Settings, clock: Clock, *, host: bool) -> Store:
-    """Returns the store, of this version's schema; `host`: the clock is this host's, and must be right."""
+    """Returns the store, whose schema this version may serve; `host`: the clock is this host's, and must be right."""
     store = open_store(settings, clock=clock)
     demand_schema(store)
+    if newer := newer_schema(store.engine):
+        _log.warning("%s", newer)
     if host:
         demand_clock(store, settings.longest_idle)
     return store
@@ -361,7 +368,7 @@ def migrate(settings: Settings, *, keys: SealingKeys | None = None) -> None:
 
 
 def demand_schema(store: Store) -> None:
-    """Raises ServiceError, and closes the store, if the database has not the schema of this version."""
+    """Raises ServiceError, and closes the store, if this version may not serve the database's schema."""
     if fault := schema_fault(store.engine):
         store.close()
         raise ServiceError(fault)

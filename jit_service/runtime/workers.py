@@ -2,20 +2,20 @@
 
 Each worker is a whole service and keeps no state that another needs, so any may answer any call. The kernel spreads TCP
 connections over them (SO_REUSEPORT); Envoy reaches each on a Unix socket of its own. A worker reads its settings from
-stdin and not from its arguments, since they may hold a secret. When its stdin ends, its parent has ended, and it stops.
+stdin and not from its arguments, since they may hold a secret. When its stdin ends, its parent has ended or wants it to
+stop, and it stops.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +23,10 @@ from typing import Any, Final, TextIO
 
 from jit_service.configuration import logs
 from jit_service.metrics.catalogue import WORKER_ENDS
-from jit_service.metrics.families import Values
-from jit_service.runtime.measuring import ASK, WorkersTogether, WorkerValues, answer_line
+from jit_service.runtime.measuring import WorkersTogether, WorkerValues, answer_line
+from jit_service.runtime.orders import ASK, DRAIN, Orders
 from jit_service.runtime.service import STOP_SECONDS, Service, ServiceError, StoreUnavailable
+from jit_service.runtime.stopping import Stops, drain
 from jit_service.settings import Address, Settings, SettingsError
 
 START_SECONDS: Final = 60.0
@@ -82,10 +83,15 @@ class Workers:
             fault = faults[-1] if faults else "they end without a message"
             raise ServiceError(f"no worker has served for {START_SECONDS:g} s: {fault}")
 
-    def stop(self) -> None:
-        """Ends all workers with TERM, and with KILL those that do not stop in time."""
+    def drain(self) -> None:
+        """Has the health of all workers say no from now on."""
         for slot in self._slots:
-            slot.terminate()
+            slot.drain()
+
+    def stop(self) -> None:
+        """Has all workers stop, and ends those with KILL that do not in time."""
+        for slot in self._slots:
+            slot.stop()
         deadline = time.monotonic() + _KILL_SECONDS
         for slot in self._slots:
             slot.wait_or_kill(max(0.0, deadline - time.monotonic()))
@@ -100,10 +106,11 @@ class Workers:
 
 
 def run_worker(brief: TextIO, report: TextIO) -> bool:
-    """Serves as the brief says, until TERM or the end of the brief. Reports one line; returns whether it served."""
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    """Serves as the brief says, until its end, or until TERM, which another than the parent sends and is drained for.
+
+    Reports one line; returns whether it served.
+    """
+    stops = Stops()
     task = json.loads(brief.readline())
     who = f"worker {task['number']}"
     logs.set_up(who=who)
@@ -124,22 +131,25 @@ def run_worker(brief: TextIO, report: TextIO) -> bool:
             print(json.dumps({"fault": " ".join(str(fault).split())}), file=report, flush=True)
             return False
         print(json.dumps({"serves": True}), file=report, flush=True)
-        work = (brief, report, service.gauges.values, stopping)
+        work = (brief, report, service, stops)
         threading.Thread(target=_until_end, args=work, name="parent", daemon=True).start()
-        stopping.wait()
+        stops.come()
+        drain(stops, settings.drain_delay, service.drain)
         return True
 
 
-def _until_end(brief: TextIO, report: TextIO, gauges: Callable[[], Values], stopping: threading.Event) -> None:
-    """Tells the parent its values when it asks, until it has ended, for whatever reason; then sets `stopping`."""
+def _until_end(brief: TextIO, report: TextIO, service: Service, stops: Stops) -> None:
+    """Does what the parent says until it has ended, for whatever reason, or wants no more; then asks to stop."""
     try:
         for line in brief:
             if line.strip() == ASK:
-                print(answer_line(gauges), file=report, flush=True)
+                print(answer_line(service.gauges.values), file=report, flush=True)
+            elif line.strip() == DRAIN:
+                service.drain()
     except (OSError, ValueError):
         _log.debug("the parent does not listen any more")
     finally:
-        stopping.set()
+        stops.ask_at_once()
 
 
 def hold(address: Address) -> tuple[socket.socket, Address]:
@@ -163,7 +173,7 @@ def hold(address: Address) -> tuple[socket.socket, Address]:
 
 def _brief(settings: Settings, number: int, path: Path | None) -> str:
     task = {"settings": settings.as_given, "number": number, "socket": str(path) if path else None}
-    return json.dumps(task) + "\n"
+    return json.dumps(task)
 
 
 class _Slot:
@@ -214,9 +224,17 @@ class _Slot:
             self._due_at = 0.0
             self.start()
 
-    def terminate(self) -> None:
-        """Sends TERM to the worker."""
-        if self._run is not None and not self.has_ended:
+    def drain(self) -> None:
+        """Has the health of the worker say no from now on."""
+        if self._run is not None:
+            self._run.orders.give(DRAIN)
+
+    def stop(self) -> None:
+        """Has the worker stop; one that still starts has nobody to wait for."""
+        if self._run is None or self.has_ended:
+            return
+        self._run.orders.end()
+        if not self._run.serves:
             self._run.process.terminate()
 
     def wait_or_kill(self, seconds: float) -> None:
@@ -249,6 +267,7 @@ class _Run:
     started_at: float
     reader: threading.Thread
     said: dict[str, Any]
+    orders: Orders
     values: WorkerValues
 
     @classmethod
@@ -264,15 +283,13 @@ class _Run:
         )
         assert process.stdin is not None  # noqa: S101 (for mypy)
         said: dict[str, Any] = {}
-        values = WorkerValues(process.stdin)
+        orders = Orders(process.stdin)
+        values = WorkerValues(orders)
         reader = threading.Thread(target=_listen, args=(process, said, values), name="worker", daemon=True)
         reader.start()
-        try:
-            process.stdin.write(brief)
-            process.stdin.flush()
-        except BrokenPipeError:
+        if not orders.give(brief):
             _log.debug("a worker ended before it read its brief")
-        return cls(process, time.monotonic(), reader, said, values)
+        return cls(process, time.monotonic(), reader, said, orders, values)
 
     @property
     def serves(self) -> bool:

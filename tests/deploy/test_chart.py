@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from jit_service.runtime.service import STOP_SECONDS
 
 WHY = "not installed: `make chart-tools`"
 helm = pytest.importorskip("helm_python", reason=f"helm-python-sdk is {WHY}")
@@ -101,3 +104,16 @@ def test_a_service_is_restarted_where_it_does_not_answer_and_not_where_its_store
 
     asked = service["livenessProbe"]["exec"]["command"]
     assert asked == ["/opt/jit/bin/python", "/opt/jit/health.py", "--alive"]
+
+
+def test_envoy_outlives_a_service_that_drains_and_kubernetes_waits_for_both() -> None:
+    (deployment,) = (found for found in rendered(LEAST | {"drainSeconds": 30}) if found["kind"] == "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    service, envoy = pod["containers"]
+    _, script, admin, seconds = envoy["lifecycle"]["preStop"]["exec"]["command"]
+
+    assert {"name": "JIT_DRAIN_DELAY", "value": "30s"} in service["env"]
+    assert "lifecycle" not in service, "it is told to stop at once, and drains"
+    assert 30 + STOP_SECONDS < int(seconds) < pod["terminationGracePeriodSeconds"]
+    assert script == "/opt/jit/drain.py"
+    assert json.loads(envoy["command"][-1])["admin"]["address"]["pipe"]["path"] == admin

@@ -11,6 +11,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -96,7 +97,7 @@ def test_a_service_whose_store_is_away_is_alive_and_not_healthy(health: ModuleTy
 
     away: Any = Away()
     server = grpc.server(ThreadPoolExecutor(1))
-    add_HealthServicer_to_server(StoreHealth(away, []), server)
+    add_HealthServicer_to_server(StoreHealth(away, [], threading.Event()), server)
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
 

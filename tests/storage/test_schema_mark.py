@@ -131,6 +131,6 @@ def test_migrate_says_when_the_version_before_may_not_serve_any_more(
 def test_check_and_doctor_tell_of_it(store: Store, database_url: str, clock: Clock) -> None:
     migrated_by_a_newer_version(database_url, oldest=HEAD).dispose()
 
-    found = inspection.inspect(database_url, key=None, clock=clock)
+    found = inspection.inspect(database_url, keys=None, clock=clock)
 
     assert (found.schema_fault, f"the schema {NEWER} of a newer version" in found.newer) == ("", True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Iterator
 
 import grpc
 from grpc_health.v1 import health, health_pb2
 
 from jit_service.domain.errors import Unavailable
+from jit_service.rpc.services.edge import SERVICE as EDGE
 from jit_service.storage import Store
 
 
@@ -16,17 +18,23 @@ class StoreHealth(health.HealthServicer):  # type: ignore[misc]
 
     A load balancer asks about the whole, and sends nothing to a server that cannot write. Envoy asks about a service,
     and goes on passing calls to a server that only reads; a write that fails there gets the reason as its answer.
+
+    Neither sends anything new to a server that is `draining`. Envoy beside the server, which has no other to send it
+    to, asks about jitaccess.edge instead: that stays healthy while the store reads, also then.
     """
 
-    def __init__(self, store: Store, services: Collection[str]) -> None:
+    def __init__(self, store: Store, services: Collection[str], draining: threading.Event) -> None:
         super().__init__(experimental_non_blocking=False)
         self._store = store
-        self._services = frozenset(services)
+        self._services = frozenset(services) | {EDGE}
+        self._draining = draining
 
     def Check(self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext) -> object:
-        """Answers SERVING while the store answers and, for the server as a whole, also takes writes."""
+        """Answers SERVING while the store answers and, for the server as a whole, also takes writes; see the class."""
         if request.service and request.service not in self._services:
             context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
+        if self._draining.is_set() and request.service != EDGE:
+            return health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.NOT_SERVING)
         try:
             with self._store.snapshot():
                 pass

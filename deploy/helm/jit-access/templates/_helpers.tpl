@@ -47,6 +47,7 @@ securityContext:
 {{- if .Values.policies }}
 - {name: JIT_POLICIES, value: /etc/jit/policies.yaml}
 {{- end }}
+- {name: JIT_DRAIN_DELAY, value: "{{ .Values.drainSeconds }}s"}
 - {name: JIT_TRUSTED_PROXIES, value: "127.0.0.1/32"}
 - {name: JIT_METRICS, value: "0.0.0.0:9464"}
 - {name: JIT_INSECURE_LISTEN, value: "true"} # gRPC is on loopback; of the metrics' port the NetworkPolicy says who reaches it.
