@@ -85,6 +85,9 @@ faults: $(STAMP) ## Break what one host stands on (disks, clocks, processes, DAT
 kill: $(STAMP) ## kill -9 the service under load, by SEED, COUNT times (300 on SQLite, 100 on DATABASE=postgresql); writes docs/reliability.md.
 	@$(BIN)/python -m tests.reliability kill --publish --database $(or $(DATABASE),sqlite) $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED))
 
+rolling: $(STAMP) ## Restart three hosts behind one Envoy in turn under 64 callers, on DATABASE=postgresql or sqlite; writes docs/reliability.md.
+	@$(BIN)/python -m tests.reliability rolling --publish --database $(or $(DATABASE),postgresql)
+
 cluster-packages: ## Install Debian's PostgreSQL, Patroni, etcd, HAProxy and PgBouncer, for `make cluster`; needs root.
 	@apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
 	  postgresql patroni etcd-server haproxy pgbouncer iproute2 >/dev/null
@@ -190,5 +193,5 @@ docs: $(DOCS_STAMP) $(DOCS)/$(MERMAID).min.js ## Build the site of the documents
 clean: ## Remove what was built and the development data.
 	rm -rf .venv third_party .data dist site clients/*/node_modules clients/typescript/build tests/oidc/node_modules
 
-.PHONY: help setup third_party up demo protect-demo test test-fast authzen test-native fuzz soak cluster cluster-packages faults kill floods mutants browser postgresql lint hooks format proto \
+.PHONY: help setup third_party up demo protect-demo test test-fast authzen test-native fuzz soak cluster cluster-packages faults kill rolling floods mutants browser postgresql lint hooks format proto \
   release-contract lock bench bench-quick capacity bench-report wheels image chart-tools release release-try docs clean

@@ -1,6 +1,6 @@
-"""`python -m tests.reliability cluster|faults|kill`: breaks the service or what it stands on, and judges the answers.
+"""`python -m tests.reliability cluster|faults|kill|rolling`: breaks the service or what it stands on, and judges it.
 
-Started by `make cluster`, `make faults` and `make kill`.
+Started by `make cluster`, `make faults`, `make kill` and `make rolling`.
 """
 
 from __future__ import annotations

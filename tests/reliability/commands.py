@@ -17,7 +17,7 @@ from typing import Any
 from bench.machine import ROOT
 from jit_service.runtime.dev_issuer import DevIssuer
 from jit_service.settings import Settings
-from tests.reliability import cluster, database, disk, host_faults, kill, one_host, page, results, sandbox
+from tests.reliability import cluster, database, disk, host_faults, kill, one_host, page, results, rolling, sandbox
 from tests.reliability.one_host import OneHost
 from tests.reliability.packages import missing
 from tests.reliability.trial import WHOLE, Fault, Part, Trials
@@ -55,12 +55,15 @@ def _parser() -> argparse.ArgumentParser:
     of_faults = commands.add_parser("faults", help="break what one host of the service stands on")
     of_faults.add_argument("--database", choices=list(kill.COUNTS), default="sqlite")
     of_faults.set_defaults(run=run_faults)
+    of_rolling = commands.add_parser("rolling", help="restart hosts in turn under load, and drop no call")
+    of_rolling.add_argument("--database", choices=list(kill.COUNTS), default="postgresql")
+    of_rolling.set_defaults(run=run_rolling)
     for each in (of_cluster, of_faults):
         each.add_argument("--seconds", type=float, default=0, help="begin new rounds of all faults until then")
         each.add_argument("--only", default="", help="only faults whose name contains this")
         each.add_argument("--rate", type=float, default=0, help="calls a second of all [as many as are answered]")
         each.add_argument("--part", type=_part, default=WHOLE, help="only part K of N of the faults, as K/N")
-    for each in (of_cluster, of_faults, of_kill):
+    for each in (of_cluster, of_faults, of_kill, of_rolling):
         each.add_argument("--seed", type=int, default=SystemRandom().randrange(1 << 31), help="who does what")
         each.add_argument("--publish", action="store_true", help="write docs/reliability.md")
         each.add_argument("--directory", type=Path, help="where files go; it is emptied [.data/COMMAND]")
@@ -184,6 +187,14 @@ def run_kill(given: argparse.Namespace) -> int:
     say(f"seed {given.seed}: {count} x kill -9 on {given.database}; files in {directory}")
     result = kill.run(given.database, count, given.seed, directory, say)
     return finish(result, f"kill-{given.database}", directory, publish=given.publish)
+
+
+def run_rolling(given: argparse.Namespace) -> int:
+    """Restarts the hosts in turn."""
+    directory = _emptied(given.directory or DATA / "rolling" / given.database)
+    say(f"{rolling.HOSTS} hosts on {given.database} under {rolling.CALLERS} callers; files in {directory}")
+    result = rolling.run(given.database, given.seed, directory, say)
+    return finish(result, f"rolling-{given.database}", directory, publish=given.publish)
 
 
 def finish(result: dict[str, Any], name: str, directory: Path, *, publish: bool) -> int:

@@ -17,9 +17,10 @@ RESULTS = {
 }
 """The results that have a table of faults, and its heading."""
 KILLS = ("kill-sqlite", "kill-postgresql")
+ROLLING = ("rolling-sqlite", "rolling-postgresql")
 _HEAD = """# Reliability
 
-Written by `make cluster`, `make faults` and `make kill` from the results of their runs; do not edit.
+Written by `make cluster`, `make faults`, `make kill` and `make rolling` from the results of their runs; do not edit.
 
 Each fault below was done while clients requested, approved, revoked, checked and watched, as in
 [the long run](soak.md). A row has what was done, what clients saw, and four figures:
@@ -66,6 +67,8 @@ def text(directory: Path) -> str:
             parts.append(f"\n## {heading}\n{intro}\n{_about(results)}\n{_rows(results)}\n{_properties(results)}")
     if kills := [result for name in KILLS for result in published(directory / f"{name}.json")]:
         parts.append(_kills(kills))
+    if rolling := [result for name in ROLLING for result in published(directory / f"{name}.json")]:
+        parts.append(_rolling(rolling))
     return "".join(parts)
 
 
@@ -132,10 +135,31 @@ def _kills(results: list[dict[str, Any]]) -> str:
         for result in results
     ]
     head = "database | kills | acked checks | acked transitions | slowest start, s | lost | wrong | audit chain"
-    said = "\n".join(f"- `{result['command']}` on {result['at'][:10]}: {_verdict(result)}." for result in results)
     intro = (
         "`make kill` kills one process of `jit-service serve` at random moments under a load of writes and checks, and "
         "starts it again on the same data. The chain is verified after each twentieth start, and at the end everything "
         "that was acknowledged is looked for in the store."
     )
-    return f"\n## kill -9, again and again\n\n{intro}\n\n{said}\n\n{table(head, rows)}"
+    return f"\n## kill -9, again and again\n\n{intro}\n\n{_verdicts(results)}\n\n{table(head, rows)}"
+
+
+def _rolling(results: list[dict[str, Any]]) -> str:
+    rows = [
+        f"{result['database']} | {result['hosts']} | {result['callers']} | {result['delay']} | {result['calls']:,} | "
+        f"{result['failed']} | {result['watched']:,} | {result['missed']} | {result['twice']} | {result['chain']}"
+        for result in results
+    ]
+    head = (
+        "database | hosts | callers | `JIT_DRAIN_DELAY` | calls | failed | ends watched | missed | told twice | "
+        "audit chain"
+    )
+    intro = (
+        "`make rolling` restarts the hosts of the service one after the other, each by TERM once Envoy sends it calls, "
+        "while callers request, check and release through that one Envoy, half over REST and half over gRPC, and "
+        "somebody watches. No call is repeated: one that fails, or is told what is not so, counts as failed."
+    )
+    return f"\n## A rolling restart\n\n{intro}\n\n{_verdicts(results)}\n\n{table(head, rows)}"
+
+
+def _verdicts(results: list[dict[str, Any]]) -> str:
+    return "\n".join(f"- `{result['command']}` on {result['at'][:10]}: {_verdict(result)}." for result in results)
