@@ -24,7 +24,7 @@ SETTINGS = [row for row in ROWS if len(row) == 4 and "`JIT_" in row[2]]
 
 
 def leaves(kind: type[errors.JitError] = errors.JitError) -> set[str]:
-    below = kind.__subclasses__()
+    below = [child for child in kind.__subclasses__() if child.__module__ == kind.__module__]
     return set().union(*map(leaves, below)) if below else {kind.reason}
 
 

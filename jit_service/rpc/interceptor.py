@@ -199,7 +199,11 @@ class CallInterceptor(grpc.ServerInterceptor):
             for message in self._streams.carry(context, behaviour(request, context), by=caller):
                 self._authenticator.demand_unexpired(caller.proved_until, trusted=trusted)
                 yield message
-            saw_ended(method, cancelled=False)
+            # What notices first that the client is gone ends the stream: the generator here, or grpcio itself.
+            cancelled = not context.is_active()
+            saw_ended(method, cancelled=cancelled)
+            if cancelled:
+                _settle(traced, "CANCELLED", "")
         except GeneratorExit:
             saw_ended(method, cancelled=True)
             _settle(traced, "CANCELLED", "")

@@ -165,7 +165,8 @@ class Site:
         return True
 
     def approval(self, condition: str) -> bool:
-        policy, resource = self.policy(request_condition="true")
+        # Of claims the ones that the policy reads at the request are stored with it.
+        policy, resource = self.policy(request_condition="true || has(claims.moment)")
         wanted = Ask(subject=ALICE.principal, resources=(resource,), actions=("http.get",), policy=policy.name)
         pending = grants.ask(self.store, THEN, wanted).grant
         policies.update(

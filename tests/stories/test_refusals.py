@@ -19,7 +19,7 @@ Refused = Callable[[Story], Outcome]
 
 
 def leaves(kind: type[JitError] = JitError) -> list[type[JitError]]:
-    below = kind.__subclasses__()
+    below = [child for child in kind.__subclasses__() if child.__module__ == kind.__module__]
     return [leaf for child in below for leaf in leaves(child)] if below else [kind]
 
 

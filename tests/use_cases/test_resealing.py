@@ -32,7 +32,7 @@ from tests.conftest import Clock
 from tests.domain.test_sown_bugs import Twin, demand_caught
 from tests.storage.histories import put_back, tables
 from tests.storage.people import ADMIN, BOB, ask
-from tests.storage.test_seals import ATTACKS, EU, KEY, US, Attack, Site
+from tests.storage.test_seals import ATTACKS, EU, KEY, US, Attack, Site, unseal
 from tests.use_cases.test_tokens import issuing_with
 
 NEW, NEWER = bytes(range(32, 64)), bytes(range(64, 96))
@@ -151,7 +151,9 @@ def test_what_somebody_changed_before_is_named_and_nothing_is_sealed_anew(site: 
     _, touched = attack(site)
     before = tables(site.store)
 
-    with pytest.raises(StoreUnavailable, match=f"{touched} is|rows of policy|locks may stand"):
+    # Of several the first by name is told.
+    named = r"grants/\w+" if attack is unseal else touched
+    with pytest.raises(StoreUnavailable, match=f"{named} is|rows of policy|locks may stand"):
         reseal(site, NEW, KEY)
 
     assert tables(site.store) == before
