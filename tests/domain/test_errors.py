@@ -49,7 +49,9 @@ def test_the_tree_that_is_drawn_is_the_tree_that_is() -> None:
 
     drawn = {branch: leaves.split(", ") for branch, leaves in lines}
 
-    assert drawn == {branch.__name__: [leaf.__name__ for leaf in branch.__subclasses__() if leaf in ALL] for branch in BRANCHES}
+    assert drawn == {
+        branch.__name__: [leaf.__name__ for leaf in branch.__subclasses__() if leaf in ALL] for branch in BRANCHES
+    }
 
 
 def test_a_refusal_has_its_message_and_metadata() -> None:
