@@ -6,14 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from selenium.webdriver import Chrome
 
+from jit_service.domain.caller import Role
+from jit_service.runtime.dev_issuer import DevIssuer
 from tests.browser import running_browser
 from tests.conftest import Clock
-from tests.console.desk import Desk
+from tests.console.desk import Desk, Window
 from tests.rest.dev_login import running_dev_login
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +69,9 @@ NO_MORE = {
 
 @pytest.fixture(scope="package")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    with running_browser() as browser, served(tmp_path_factory.mktemp("console"), browser) as desk:
+    """Under dual control, which only those notice who change policies."""
+    directory = tmp_path_factory.mktemp("console")
+    with running_browser() as browser, served(directory, browser, policies_dual_control=True) as desk:
         yield desk
 
 
@@ -77,12 +82,26 @@ def desk_of_its_own(desk: Desk, tmp_path: Path) -> Iterator[Desk]:
         yield own
 
 
+@pytest.fixture
+def window(desk: Desk) -> Iterator[Window]:
+    window = desk.window()
+    yield window
+    window.close()
+
+
+# The same again, for somebody else.
+other = window
+
+
 @contextmanager
-def served(directory: Path, browser: Chrome) -> Iterator[Desk]:
-    """Runs the service with the policies that the tests ask under."""
+def served(directory: Path, browser: Chrome, **settings: Any) -> Iterator[Desk]:
+    """Runs the service with the policies that the tests ask under. It has a second admin, by REST alone: `second`."""
     # The browser has the machine's time, so the service begins with it; then it stands still until a test moves it.
-    with running_dev_login(directory, Clock(datetime.now(UTC))) as service:
+    clock = Clock(datetime.now(UTC))
+    with running_dev_login(directory, clock, **settings) as service:
+        token = DevIssuer.of(directory).token("user:second@example.com", roles=[Role.ADMIN], now=clock())
+        (directory / "dev" / "tokens" / "second.jwt").write_text(token)
         desk = Desk(service, directory, browser)
         examples = yaml.safe_load((ROOT / "examples" / "policies.yaml").read_text())["policies"]
-        desk.call("admin", "POST", "policies:apply", {"policies": [*examples, BOTH, EXTENDABLE, STRONGER, NO_MORE]})
+        desk.applies("second", *examples, BOTH, EXTENDABLE, STRONGER, NO_MORE)
         yield desk

@@ -20,6 +20,12 @@ from tests.rest.dev_login import DevLogin
 AXE = Path(__file__).parents[2] / "clients/console/node_modules/axe-core/axe.min.js"
 SECONDS = 20
 PHONE, WIDE = 360, 1280
+PASTE = """
+const label = [...document.querySelectorAll("label")].find((each) => each.textContent.startsWith(arguments[0]));
+const field = document.getElementById(label.htmlFor);
+field.value = arguments[1];
+field.dispatchEvent(new Event("input", { bubbles: true }));
+"""
 
 
 class Window:
@@ -98,6 +104,15 @@ class Window:
         field.send_keys(Keys.CONTROL, "a")
         field.send_keys(text)
 
+    def paste(self, label: str, text: str) -> None:
+        """Has the text in the field with the label at once, whatever its characters."""
+        self.wait_for(lambda: self._named("label", label))
+        self.script(PASTE, label, text)
+
+    def keep_files(self, directory: Path) -> None:
+        """Keeps what this window downloads in the directory."""
+        self.browser.execute_cdp_cmd("Page.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(directory)})
+
     def key(self, key: str) -> None:
         """Presses a key where the focus is."""
         self.browser.switch_to.active_element.send_keys(key)
@@ -174,6 +189,15 @@ class Desk:
         answer = httpx.request(verb, f"{self.url}/v1/{path}", json=body, headers=headers, timeout=20)
         assert answer.status_code == 200, answer.text
         return answer.json()
+
+    def proposes(self, who: str, *policies: dict[str, Any]) -> str:
+        """Applies policies. Returns the proposal that waits for another admin; empty without dual control."""
+        return str(self.call(who, "POST", "policies:apply", {"policies": policies}).get("proposal", ""))
+
+    def applies(self, who: str, *policies: dict[str, Any]) -> None:
+        """Applies policies, which the admin approves under dual control."""
+        if proposal := self.proposes(who, *policies):
+            self.call("admin", "POST", f"{proposal}:approve", {})
 
     def asks(self, who: str, policy: str, resource: str, action: str = "read", text: str = "It is needed") -> Any:
         justification = {"text": text, "ticket": "OPS-1"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from urllib.parse import quote
 
@@ -10,17 +9,6 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 
 from tests.console.desk import PHONE, WIDE, Desk, Window
-
-
-@pytest.fixture
-def window(desk: Desk) -> Iterator[Window]:
-    window = desk.window()
-    yield window
-    window.close()
-
-
-# The same again, for somebody else.
-other = window
 
 
 def test_a_request_is_asked_for_approved_extended_and_revoked_and_each_check_follows(
@@ -221,17 +209,9 @@ def test_a_justification_that_would_turn_text_round_is_refused_where_it_is_writt
     alice = window.be("alice", "/ask?policy=wiki-write&resource=wiki/plans")
 
     alice.sees("What for")
-    alice.script(PASTE, "Why", "harmless \u202efdp.exe")
+    alice.paste("Why", "harmless \u202efdp.exe")
 
     assert alice.sees("holds the bidirectional control U+202E", "form .wrong")
-
-
-PASTE = """
-const label = [...document.querySelectorAll("label")].find((each) => each.textContent.startsWith(arguments[0]));
-const field = document.getElementById(label.htmlFor);
-field.value = arguments[1];
-field.dispatchEvent(new Event("input", { bubbles: true }));
-"""
 
 
 def test_everything_is_decided_by_keys_and_the_focus_comes_back(desk: Desk, window: Window) -> None:
@@ -286,6 +266,7 @@ def test_an_admin_sets_a_signal_locks_somebody_out_tries_a_policy_and_verifies_t
     assert admin.sees("would change.", ".notice")
 
     admin.follow("Audit")
+    admin.press("Policies")
     assert admin.sees("Policy created", "table")
     admin.press("Verify")
     assert admin.sees("records are as they were written.")

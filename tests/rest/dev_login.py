@@ -146,14 +146,14 @@ def claims_of(token: str) -> dict[str, Any]:
 
 
 @contextmanager
-def running_dev_login(directory: Path, clock: Clock) -> Iterator[DevLogin]:
-    """Runs a service in development mode, whose clock stands still."""
+def running_dev_login(directory: Path, clock: Clock, **settings: Any) -> Iterator[DevLogin]:
+    """Runs a service in development mode, with more settings, whose clock stands still."""
     with ExitStack() as stack:
         held, http = hold(Address("127.0.0.1", 0))
         stack.callback(held.close)
-        settings = Settings.load(data_dir=directory, http=http)
-        mode = DevMode(settings, clock=clock)
-        _serve(mode.added_to(settings), http, clock, stack, lambda: mode.serve(directory, stack))
+        loaded = Settings.load(data_dir=directory, http=http, **settings)
+        mode = DevMode(loaded, clock=clock)
+        _serve(mode.added_to(loaded), http, clock, stack, lambda: mode.serve(directory, stack))
         assert mode.login is not None
         yield DevLogin(f"http://{http}", mode.login, clock)
 

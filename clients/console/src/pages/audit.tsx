@@ -89,14 +89,14 @@ function Tail({ filter }: { readonly filter: string }) {
 
 function Export({ filter }: { readonly filter: string }) {
   const [format, setFormat] = useState("jitaccess");
-  const read = async () => {
+  const read = () => call(async () => {
     const parts: string[] = [];
     const decoder = new TextDecoder();
     for await (const part of audit.exportAuditEvents({ filter, format })) {
       parts.push(decoder.decode(part.data, { stream: true }));
     }
     return parts.join("");
-  };
+  });
   return (
     <>
       <label>Format <select class="narrow" value={format} onChange={(event) => setFormat(event.currentTarget.value)}>
@@ -118,9 +118,11 @@ function Verify() {
     setFault(undefined);
     setStep(undefined);
     try {
-      for await (const answer of audit.streamAuditVerification({ checkpoint: checkpoint.trim() })) {
-        setStep(answer);
-      }
+      await call(async () => {
+        for await (const answer of audit.streamAuditVerification({ checkpoint: checkpoint.trim() })) {
+          setStep(answer);
+        }
+      });
     } catch (thrown) {
       setFault(faultOf(thrown));
     }
@@ -136,10 +138,16 @@ function Verify() {
         <Download name="checkpoint.jwt" text={keep}>Keep a checkpoint of now</Download>
       </div>
       <FaultNotice fault={fault} />
-      {step ? <Verified step={step} /> : null}
+      {step && fault === undefined ? <Verified step={step} /> : null}
     </section>
   );
 }
+
+const BESIDE: Record<Signature, string> = {
+  [Signature.CHECKPOINT_SIGNATURE_UNSPECIFIED]: "",
+  [Signature.VERIFIED]: " It goes on from your checkpoint, whose signature is good.",
+  [Signature.KEY_UNKNOWN]: " It goes on from your checkpoint, whose signature could not be verified: the service does not have its key any more.",
+};
 
 function Verified({ step }: { readonly step: Step }) {
   const result = step.result;
@@ -147,8 +155,8 @@ function Verified({ step }: { readonly step: Step }) {
     return <p role="status"><progress max={Number(step.eventCount)} value={Number(step.checkedCount)} aria-label="Records verified" /> {`${step.checkedCount} of ${step.eventCount} records`}</p>;
   }
   if (!result.valid) {
-    return <Notice tone="bad">The log was changed at record {`${result.firstBadSeq}`}: {open(result.problem || result.difference)}</Notice>;
+    const where = result.firstBadSeq > 0n ? `at record ${result.firstBadSeq}` : `beside the log: ${result.firstDiffering}`;
+    return <Notice tone="bad">Something was changed {open(where)}: {open(result.problem || result.difference)}</Notice>;
   }
-  const signed = result.checkpointSignature === Signature.VERIFIED ? " It goes on from your checkpoint, whose signature is good." : "";
-  return <Notice tone="good">All {`${result.eventCount}`} records are as they were written.{signed} Head: <code>{result.headHash}</code></Notice>;
+  return <Notice tone="good">All {`${result.eventCount}`} records are as they were written.{BESIDE[result.checkpointSignature]} Head: <code>{result.headHash}</code></Notice>;
 }

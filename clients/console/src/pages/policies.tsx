@@ -1,16 +1,19 @@
 /** Policies: what they say, what they would answer, what a draft would change, and changes that wait for a second admin. */
 import { toJsonString } from "@bufbuild/protobuf";
-import { type Policy, type PolicyProposal, PolicyProposal_State as Proposed, PolicySchema, PolicyChange_ChangeType as Kind, type ReviewAssurance } from "contract/jitaccess/v1/policy_pb";
+import { type Policy, PolicySchema, type ReviewAssurance } from "contract/jitaccess/v1/policy_pb";
+import { useState } from "preact/hooks";
 
 import { call, policies } from "../api";
 import { Fact, Facts, Patterns, who } from "../grant/facts";
-import { useChange, useNow, useRead } from "../hooks";
-import { administers, reads, useMe } from "../me";
-import { Empty, FaultNotice, Reading } from "../parts/notice";
+import { useNow, useRead } from "../hooks";
+import { reads, useMe } from "../me";
+import { Empty, Reading } from "../parts/notice";
 import { When } from "../parts/time";
-import { Simulate, TestQuestion } from "../policy/try";
+import { Draft } from "../policy/draft";
+import { Proposals } from "../policy/proposals";
+import { TestQuestion } from "../policy/try";
 import { Link } from "../router";
-import { count, last, open, person, sentence } from "../words/text";
+import { count, last, open } from "../words/text";
 import { instant, span, spell } from "../words/time";
 
 export async function everyPolicy(): Promise<Policy[]> {
@@ -26,10 +29,12 @@ export async function everyPolicy(): Promise<Policy[]> {
 
 export function Policies() {
   const me = useMe();
-  const all = useRead(everyPolicy, []);
+  const [turn, setTurn] = useState(0);
+  const all = useRead(everyPolicy, [turn]);
+  const again = () => setTurn((before) => before + 1);
   return (
     <>
-      {reads(me) ? <Proposals /> : null}
+      {reads(me) ? <Proposals turn={turn} onChanged={again} /> : null}
       <Reading of={all}>
         {(answer) => answer.length === 0 ? <Empty>There is no policy that concerns you.</Empty> : (
           <ul class="cards">
@@ -44,7 +49,7 @@ export function Policies() {
           </ul>
         )}
       </Reading>
-      {reads(me) ? <Simulate /> : null}
+      {reads(me) ? <Draft onChanged={again} /> : null}
     </>
   );
 }
@@ -103,43 +108,5 @@ function LogInRule({ of: rule }: { readonly of: ReviewAssurance }) {
       {rule.amr.length > 0 ? <li>with amr {rule.amr.map((amr, at) => <span key={amr}>{at > 0 ? " and " : ""}<code>{open(amr)}</code></span>)}</li> : null}
       {rule.maxAge ? <li>within the last {spell(span(rule.maxAge))}</li> : null}
     </ul>
-  );
-}
-
-function Proposals() {
-  const waiting = useRead(() => policies.listPolicyProposals({ pageSize: 50 }), []);
-  const open_ = (waiting.answer?.policyProposals ?? []).filter((proposal) => proposal.state === Proposed.PENDING);
-  return (
-    <>
-      <FaultNotice fault={waiting.fault} />
-      {open_.length > 0 ? <section><h2>Changes that wait for a second admin</h2><ul class="cards">{open_.map((each) => <Proposal key={each.name} of={each} again={() => void waiting.again()} />)}</ul></section> : null}
-    </>
-  );
-}
-
-function Proposal({ of: proposal, again }: { readonly of: PolicyProposal; readonly again: () => void }) {
-  const me = useMe();
-  const now = useNow(10_000);
-  const bound = { name: proposal.name, etag: proposal.etag };
-  const approve = useChange((given: typeof bound, requestId) => policies.approvePolicyProposal({ ...given, requestId }), again);
-  const reject = useChange((given: typeof bound, requestId) => policies.rejectPolicyProposal({ ...given, requestId }), again);
-  return (
-    <li class="card">
-      <p>{open(person(proposal.proposer))}, <When at={instant(proposal.createTime)} now={now} /></p>
-      {proposal.comment ? <p class="said">{open(proposal.comment)}</p> : null}
-      <ul>{proposal.changes.filter((change) => change.changeType !== Kind.UNCHANGED).map((change) => (
-        <li key={change.policy}>
-          {sentence(Kind[change.changeType])} <code>{last(change.policy)}</code>{change.changedFields.length > 0 ? `: ${change.changedFields.join(", ")}` : ""}
-          <details><summary>Before and after</summary><div class="pair">{[change.before, change.after].map((policy, at) => <pre key={at} class="raw" tabIndex={0}>{policy ? toJsonString(PolicySchema, policy, { prettySpaces: 2 }) : "–"}</pre>)}</div></details>
-        </li>
-      ))}</ul>
-      <FaultNotice fault={approve.fault ?? reject.fault} />
-      {administers(me) ? (
-        <div class="actions">
-          {proposal.proposer === me.principal ? <p class="soft">Another admin approves it.</p> : <button type="button" class="go" disabled={approve.isBusy} onClick={() => void approve.make(bound)}>Approve the change</button>}
-          <button type="button" disabled={reject.isBusy} onClick={() => void reject.make(bound)}>Reject it</button>
-        </div>
-      ) : null}
-    </li>
   );
 }
