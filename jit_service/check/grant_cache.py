@@ -13,6 +13,7 @@ from typing import Final
 from jit_service.check.barrier import Barrier
 from jit_service.check.index import Index, View
 from jit_service.domain.checks.cached_grant import CachedGrant
+from jit_service.domain.checks.ended_grant import EndedGrant, shorten
 from jit_service.domain.checks.evidence import Candidate
 from jit_service.fault_log import FaultLog
 from jit_service.storage import Store
@@ -99,11 +100,11 @@ class GrantCache:
     def past(self, subject: str) -> Sequence[Candidate]:
         """Returns the subject's latest ended grants, which explain a no."""
 
-        def read() -> Sequence[Candidate]:
+        def read() -> Sequence[EndedGrant]:
             with self._store.snapshot() as snapshot:
-                return snapshot.past_grants(subject, limit=MAX_PAST)
+                return [shorten(grant) for grant in snapshot.past_grants(subject, limit=MAX_PAST)]
 
-        return self._index.past(subject, read)  # type: ignore[arg-type]
+        return self._index.past(subject, read)
 
     def _load(self) -> None:
         logged_at = time.monotonic()

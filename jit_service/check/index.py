@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Final, NamedTuple
 
+from jit_service.check.explanations import Explanations
 from jit_service.domain.checks.cached_grant import CachedGrant
 from jit_service.domain.checks.decision import Question, covers
+from jit_service.domain.checks.ended_grant import EndedGrant
 from jit_service.domain.checks.evidence import Candidate, Evidence
 from jit_service.domain.checks.policy_set import PolicySet
 from jit_service.domain.conditions import signal
 from jit_service.domain.conditions.signal import NO_SIGNALS, Signal, Signals
-from jit_service.domain.grants.grant import Grant
 from jit_service.domain.grants.lock import NO_LOCKS, Locks
 from jit_service.domain.policies.policy import Policy
 from jit_service.storage.grant_loader import Delta, FullLoad
 
-MAX_SUBJECTS: Final = 10_000
-"""How many subjects' ended grants are cached, which explain a no."""
 _NOTHING: Final[Mapping[str, CachedGrant]] = {}
 _NO_GRANTS: Final[list[CachedGrant]] = []
 _by_name: Final = attrgetter("name")
@@ -114,8 +113,7 @@ class Index:
         self._nobody = SubjectGrants()
         self._signals: tuple[Signal, ...] = ()
         self._locks = NO_LOCKS
-        self._ended: set[str] = set()
-        self._past: OrderedDict[str, tuple[Grant, ...]] = OrderedDict()
+        self._ended = Explanations()
         self._latest = _LONG_AGO
         self.revision = 0
 
@@ -128,7 +126,7 @@ class Index:
             for changed in delta.grants:
                 self._replace(changed.name, changed.subject, changed.live)
             if delta.forgot:
-                self._past.clear()
+                self._ended.drop_all()
             if delta.grants or delta.ended or delta.forgot:
                 # A cached no of a subject without grants must not stand: its reason may be another one now.
                 self._nobody = SubjectGrants()
@@ -137,7 +135,7 @@ class Index:
             if delta.signals is not None:
                 self._signals = tuple(delta.signals)
             self._set_locks(delta.locks)
-            self._ended |= delta.ended
+            self._ended.add_subjects(delta.ended)
             self.revision = delta.head.revision
             self._latest = max(self._latest, delta.head.time)
 
@@ -148,7 +146,7 @@ class Index:
     def clear(self) -> None:
         """Forgets everything but the time."""
         with self._lock:
-            for part in (self._by_subject, self._by_name, self._passed_on, self._policies, self._past, self._ended):
+            for part in (self._by_subject, self._by_name, self._passed_on, self._policies, self._ended):
                 part.clear()
             self._book = PolicySet()
             self._nobody = SubjectGrants()
@@ -177,7 +175,7 @@ class Index:
             self._set_policies(everything.policies)
             self._signals = tuple(everything.signals)
             self._locks = everything.locks
-            self._ended = set(everything.ended)
+            self._ended.add_subjects(everything.ended)
             self.revision = everything.head.revision
             self._latest = max(self._latest, everything.head.time)
 
@@ -206,28 +204,21 @@ class Index:
             view = View(self.revision, now, self._book, self._seen(now), {}, above, None, self._standing(now))
             return view, [held.grants for held in self._by_subject.values()]
 
-    def known_past(self, subject: str) -> Sequence[Candidate] | None:
+    def known_past(self, subject: str) -> Sequence[EndedGrant] | None:
         """Returns the subject's ended grants; None if they must be read from the store."""
         with self._lock:
-            if subject not in self._ended:
-                return ()
-            known = self._past.get(subject)
-            if known is not None:
-                self._past.move_to_end(subject)
-            return known
+            return self._ended.of(subject)
 
-    def past(self, subject: str, read: Callable[[], Sequence[Grant]]) -> Sequence[Candidate]:
+    def past(self, subject: str, read: Callable[[], Sequence[EndedGrant]]) -> Sequence[EndedGrant]:
         """Returns the subject's ended grants, from an earlier `read` if nothing has changed, else from a new one."""
         revision = self.revision
         if (known := self.known_past(subject)) is not None:
             return known
         found = tuple(read())
         with self._lock:
-            # Do not cache what was read before a change that has been applied meanwhile.
+            # Do not keep what was read before a change that has been applied meanwhile.
             if self.revision == revision:
-                self._past[subject] = found
-                if len(self._past) > MAX_SUBJECTS:
-                    self._past.popitem(last=False)
+                self._ended.keep(subject, found)
         return found
 
     def _seen(self, now: datetime) -> Signals:
@@ -250,7 +241,7 @@ class Index:
         return {name: self._by_name[name] for name in names if name in self._by_name}
 
     def _replace(self, name: str, subject: str, live: CachedGrant | None) -> None:
-        self._past.pop(subject, None)
+        self._ended.drop(subject)
         others = self._by_subject.get(subject, self._nobody).grants
         if self._by_name.pop(name, None) is not None:
             others = tuple(grant for grant in others if grant.name != name)
