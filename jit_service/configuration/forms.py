@@ -15,6 +15,7 @@ from pydantic_settings import NoDecode
 from jitaccess.naming.duration import FORMS, parse_span
 
 _NUMBER: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,6})?")
+_NOTHING: Final = re.compile("0[smhd]")
 _ISO_8601: Final = TypeAdapter(timedelta)
 
 
@@ -67,6 +68,9 @@ def _span(value: object) -> object:
         return value
     if _NUMBER.fullmatch(value):
         return float(value)
+    if _NOTHING.fullmatch(value):
+        # A grant is never asked for no time, so `parse_span` refuses it; a setting may be.
+        return timedelta()
     try:
         return parse_span(value)
     except ValueError:
