@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -33,6 +33,13 @@ def test_an_amr_of_another_form_is_none(amr: object) -> None:
     assert authentication({"amr": amr}, now=NOON).amr == ()
 
 
+def test_an_amr_has_twenty_values_at_most() -> None:
+    most = [f"m{number}" for number in range(20)]
+
+    assert authentication({"amr": most}, now=NOON).amr == tuple(most)
+    assert authentication({"amr": [*most, "mfa"]}, now=NOON).amr == ()
+
+
 @pytest.mark.parametrize("at", [None, True, "1", str(NOW), [NOW], -1, math.nan, math.inf, 1e300, 10**40])
 def test_an_auth_time_of_another_form_is_none(at: object) -> None:
     assert authentication({"auth_time": at}, now=NOON).age is None
@@ -41,6 +48,11 @@ def test_an_auth_time_of_another_form_is_none(at: object) -> None:
 def test_an_auth_time_may_be_as_far_ahead_as_clocks_may_differ() -> None:
     assert authentication({"auth_time": NOW + 60}, now=NOON).age == timedelta()
     assert authentication({"auth_time": NOW + 60}, now=NOON - TICK).age is None
+
+
+def test_an_auth_time_is_counted_from_1970_on() -> None:
+    assert authentication({"auth_time": 0}, now=NOON).at == datetime(1970, 1, 1, tzinfo=UTC)
+    assert authentication({"auth_time": -0.5}, now=NOON).at is None
 
 
 def test_an_auth_time_may_have_a_fraction() -> None:

@@ -132,6 +132,14 @@ def test_named_approvers_are_told_but_for_those_who_may_not_decide() -> None:
     assert all_told(second, under=under).kept == ()
 
 
+def test_where_a_policy_lets_one_approve_ones_own_the_requester_is_asked_too() -> None:
+    under = policy(steps=(step("owners"), step(principals=(ALICE,))), allow_self_approval=True)
+
+    made = approving(pending(under), under=under)
+
+    assert all_told(made, under=under).kept == (Address("mail", ALICE, ALICE),)
+
+
 def test_nobody_is_told_where_a_rule_approved() -> None:
     assert told(asked(policy(steps=()))) == []
 
@@ -297,6 +305,14 @@ def test_a_decision_that_leaves_the_request_waiting_is_no_end() -> None:
     assert told(approving(pending(under), under=under), under=under, before=BEFORE) == [TO_ALICE]
 
 
+def test_what_ends_no_request_is_not_told_to_those_who_were_asked() -> None:
+    under = policy(warn_before=HOUR / 4)
+    running = approve(pending(under), under=under)
+    soon = running, deadlines.expires_soon_event(running, now=NOON + HOUR - HOUR / 4)
+
+    assert told(soon, before=BEFORE) == [TO_ALICE]
+
+
 def test_a_message_that_can_be_changed_is_changed_for_whoever_decided_too() -> None:
     before = [Address("mail", BOB, BOB), Address("chat", "U1", BOB)]
 
@@ -346,6 +362,21 @@ def test_they_are_told_too_that_it_was_reviewed() -> None:
     assert told(reviewed, under=GLASS, routes=(*ROUTES, WATCH), before=kept) == [TO_OWNERS, TO_ALICE, ("pager", "")]
 
 
+def test_an_emergency_under_a_policy_that_is_gone_goes_to_those_who_must_know_and_so_does_its_end() -> None:
+    used, event = emergency()
+
+    gone = told_of(event, (*ROUTES, WATCH), grant=used, policy=None)
+
+    assert gone.addresses == gone.kept == (Address("pager", ""),)
+
+
+def test_who_must_know_that_somebody_asks_is_told_of_the_end_where_somebody_is_to_decide() -> None:
+    asks = replace(WATCH, must_know=interests(["GRANT_REQUESTED"]))
+
+    assert [kept.receiver for kept in all_told(asked(), routes=(OWNERS, asks)).kept] == ["chat", "pager"]
+    assert all_told(asked(), routes=[asks]).kept == ()
+
+
 def test_an_overdue_review_goes_to_its_reviewers_and_to_whoever_owes_it() -> None:
     used, _ = emergency()
     late = used, break_glass.review_overdue_event(used, now=NOON + timedelta(days=1))
@@ -388,6 +419,8 @@ def test_the_first_route_that_applies_to_a_person_or_a_group_is_taken() -> None:
     [
         ({"policies": ("policies/orders",)}, True),
         ({"policies": ("policies/ord*",)}, True),
+        ({"policies": ("policies/orders*",)}, True),
+        ({"policies": ("policies/orders-*",)}, False),
         ({"policies": ("policies/order",)}, False),
         ({"labels": {"team": "red"}}, True),
         ({"labels": {"team": "red", "env": "prod"}}, False),
@@ -407,6 +440,7 @@ def test_a_route_is_narrowed_by_policy_label_and_event(narrowed: dict[str, Any],
         ("user:*", ALICE, True),
         ("user:*", BOT, False),
         ("user:*@example.com", ALICE, True),
+        ("user:*@example.com", "user:a@example.com", True),
         ("user:*@example.com", "user:@example.com", False),
         ("user:*@example.com", "user:x@example.com.evil.org", False),
         ("user:a*a", "user:a", False),

@@ -20,7 +20,7 @@ def warns_at(grant: Grant) -> datetime | None:
     That is before its latest end, which uses do not move and more time does. One that is given for no longer than
     `warn_before` is not warned of, nor one that was passed on, which ends with the grant it came from.
     """
-    if grant.starts_at is None or grant.latest_end is None or grant.end is not None or grant.chain:
+    if grant.latest_end is None or grant.end is not None or grant.chain:
         return None
     is_warned_of = grant.warn_before and grant.duration > grant.warn_before
     return grant.latest_end - grant.warn_before if is_warned_of else None

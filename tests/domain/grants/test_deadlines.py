@@ -32,6 +32,7 @@ from tests.domain.factories import (
     policy,
     release,
     step,
+    withdraw,
 )
 
 MINUTE = timedelta(minutes=1)
@@ -60,8 +61,9 @@ def test_the_event_is_the_services_and_says_when_it_ends() -> None:
     assert (event.type, event.principal) == (EventType.GRANT_EXPIRES_SOON, "service:jit-service")
     assert (event.grant, event.decision, event.held) == (grant.name, "ACTIVE", None)
     assert event.message == "it ends at 2026-03-02T13:00:00+00:00 at the latest"
-    with pytest.raises(WrongState, match="grants/g7 does not end soon"):
+    with pytest.raises(WrongState, match="grants/g7 does not end soon") as refused:
         expires_soon_event(grant, now=NOON)
+    assert refused.value.metadata == {"grant": "grants/g7", "state": "ACTIVE"}
 
 
 def test_a_grant_that_is_given_for_no_longer_is_not_warned_of() -> None:
@@ -115,8 +117,9 @@ def test_the_event_of_an_escalation_says_which_step() -> None:
 
     assert (event.type, event.principal) == (EventType.STEP_ESCALATED, "service:jit-service")
     assert event.message == "step 2 was not decided by 2026-03-02T13:01:00+00:00, so others may decide it too"
-    with pytest.raises(WrongState, match="grants/g7 waits for no step that has escalated"):
+    with pytest.raises(WrongState, match="grants/g7 waits for no step that has escalated") as refused:
         escalated_event(waiting, now=NOON + HOUR + MINUTE - TICK)
+    assert refused.value.metadata == {"grant": "grants/g7"}
 
 
 def test_what_is_decided_or_lapses_instead_does_not_escalate() -> None:
@@ -126,6 +129,7 @@ def test_what_is_decided_or_lapses_instead_does_not_escalate() -> None:
     assert escalates_at(pending()) is None
     assert escalates_at(approve(pending(UNDER), under=UNDER)) is None
     assert escalates_at(deny(pending(UNDER))) is None
+    assert escalates_at(withdraw(pending(UNDER))) is None
 
 
 def test_more_time_that_waits_escalates_too() -> None:
@@ -138,3 +142,4 @@ def test_more_time_that_waits_escalates_too() -> None:
     assert escalates_at(asked) == NOON + HOUR + MINUTE
     assert has_escalated(asked, now=NOON + HOUR + MINUTE)
     assert escalates_at(approve(asked, by=erin(), under=under, at=NOON + MINUTE)) is None
+    assert escalates_at(release(asked, at=NOON + MINUTE)) is None

@@ -108,7 +108,9 @@ def test_a_client_is_told_what_to_ask_the_provider_for() -> None:
 
 
 def test_values_are_kept_once_in_their_order() -> None:
-    assert normalized(ReviewAssurance(acr=("b", "a", "b"))) == ReviewAssurance(acr=("b", "a"))
+    given = ReviewAssurance(acr=("b", "a", "b"), amr=("mfa", "hwk", "mfa"))
+
+    assert normalized(given) == ReviewAssurance(acr=("b", "a"), amr=("mfa", "hwk"))
 
 
 def test_a_rule_asks_for_something() -> None:
