@@ -97,19 +97,24 @@ class Behind:
         for host in self.hosts:
             host.kill()
 
-    def restart(self, host: RestartedHost, *, patiently: bool = True) -> int:
-        """Restarts a host as an operator does, and returns its exit code; otherwise not once Envoy passes it by.
+    def restart(self, host: RestartedHost, *, more_calls: Callable[[], None] | None = None) -> int:
+        """Restarts a host as an operator does, under calls, and returns its exit code once it gets calls again.
 
-        Returns when Envoy sends it calls again. Without patience the delay is cut short as soon as it has served.
+        With `more_calls`, which waits for some more of them, the delay is cut short as soon as none reach the host.
+        Envoy's threads learn of a host's health up to a second after it is known, since Envoy gathers such news.
         """
-        wait_until(lambda: self._gets_calls(host), "calls for the host")
+        self._await_call(host)
         host.signal(signal.SIGTERM)
-        wait_until(lambda: not self._gets_calls(host), "no calls for the host that drains")
-        if not patiently:
+        wait_until(lambda: not self._is_healthy(host), "Envoy's word that the host drains")
+        if more_calls is not None:
+            sent = None
+            while (now := self._calls_to(host)) != sent:
+                sent = now
+                more_calls()
             host.signal(signal.SIGTERM)
         code = host.ended()
         host.start()
-        wait_until(lambda: self._gets_calls(host), "calls for the host that is back")
+        self._await_call(host)
         return code
 
     @property
@@ -123,16 +128,27 @@ class Behind:
         """Returns a token that is valid for a day."""
         return self.issuer.token(person.principal, groups=person.groups, roles=person.roles, now=utc_now())
 
-    def _gets_calls(self, host: RestartedHost) -> bool:
+    def _await_call(self, host: RestartedHost) -> None:
+        before = self._calls_to(host)
+        wait_until(lambda: self._calls_to(host) > before, "a call for the host")
+
+    def _is_healthy(self, host: RestartedHost) -> bool:
+        return bool(self._status_of(host)["health_status"] == {"eds_health_status": "HEALTHY"})
+
+    def _calls_to(self, host: RestartedHost) -> int:
+        """Returns how many calls Envoy has sent to the host."""
+        return next(int(each.get("value", 0)) for each in self._status_of(host)["stats"] if each["name"] == "rq_total")
+
+    def _status_of(self, host: RestartedHost) -> dict[str, Any]:
+        """Returns what Envoy knows of the host."""
         assert self._envoy is not None
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(self._envoy._admin)), base_url="http://envoy") as admin:
             clusters = admin.get("/clusters", params={"format": "json"}).json()["cluster_statuses"]
         (statuses,) = [each["host_statuses"] for each in clusters if each["name"] == "jit_service"]
-        return any(
-            each["address"]["socket_address"]["port_value"] == host.address.port
-            and each["health_status"] == {"eds_health_status": "HEALTHY"}
-            for each in statuses
-        )
+        (found,) = [
+            each for each in statuses if each["address"]["socket_address"]["port_value"] == host.address.port
+        ]
+        return dict(found)
 
 
 class RestartedHost:
