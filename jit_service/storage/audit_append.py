@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from hashlib import sha256
 from typing import Any, NamedTuple
 
+from jit_service.domain.audit.chain import link
 from jit_service.storage import postgresql
 from jit_service.storage.audit_block import pack
 from jit_service.storage.columns import EPOCH, MICROSECOND
@@ -65,7 +65,7 @@ def _append_postgresql(cursor: Any, payloads: Sequence[bytes], stored: tuple[byt
 
 def _chained(payloads: Sequence[bytes], seq: int, previous: bytes) -> tuple[int, bytes]:
     """Returns the seq and the hash of the last of the records that follow."""
-    # As `link`, without its call: every check waits for this.
-    for seq, payload in enumerate(payloads, start=seq + 1):  # noqa: B020
-        previous = sha256(previous + seq.to_bytes(8, "big") + payload).digest()
+    for payload in payloads:
+        seq += 1
+        previous = link(previous, seq, payload)
     return seq, previous

@@ -262,8 +262,8 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Bench], None]]] = [
     (
         "a record that is not chained to the one before",
         audit_append._chained,
-        "sha256(previous + seq",
-        "sha256(bytes(32) + seq",
+        "link(previous, seq, payload)",
+        "link(bytes(32), seq, payload)",
         lambda bench: test_recorder.test_each_mode_records_what_it_says(
             *bench.store(), test_recorder.AuditMode.COMMITTED, 1, 1
         ),
