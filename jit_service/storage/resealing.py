@@ -12,7 +12,7 @@ from jit_service.domain.audit.event import Event
 from jit_service.domain.frozen import replace
 from jit_service.domain.tokens.signing_key import SigningKey
 from jit_service.storage.readers.audit import Recomputed
-from jit_service.storage.readers.resealing import NewSeals
+from jit_service.storage.readers.resealing import NewSeals, SealSums
 from jit_service.storage.sealing import Sealer
 from jit_service.storage.tables import SigningKeyRow
 from jit_service.storage.transaction import Transaction
@@ -38,16 +38,12 @@ class ResealingTransaction(Transaction):
         `so_far` has the whole log, `signing_keys` are all of them as they are sealed with the new key. The caller has
         called `lock_pieces` before it read anything. Raises StoreUnavailable for what does not match its seal.
         """
-        anew, count = self.sealed_anew(under, so_far), 0
-        while True:
-            try:
-                seals = next(anew)
-            except StopIteration as done:
-                self._sums = done.value
-                break
+        totals, count = SealSums(), 0
+        for seals in self.sealed_anew(under, so_far, totals):
             self._write_seals(seals)
             count += len(seals.found)
             report(count)
+        self._sums = totals.new
         for key in signing_keys:
             wanted = col(SigningKeyRow.kid) == key.kid
             self._session.execute(update(SigningKeyRow).where(wanted).values(sealed=key.sealed))

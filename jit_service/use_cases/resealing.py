@@ -11,6 +11,7 @@ from jit_service.domain.caller import Caller
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.storage import Snapshot, Store
 from jit_service.storage.readers.audit import Recomputed
+from jit_service.storage.readers.resealing import SealSums
 from jit_service.use_cases import audit
 from jit_service.use_cases.audit import Progress
 from jit_service.use_cases.keyring import KeyRing
@@ -78,7 +79,7 @@ def _examined(store: Store, report: Report) -> tuple[Resealed, Recomputed]:
         for key in snapshot.signing_keys():
             ring.public(key)
         count, total = 0, snapshot.count_sealed()
-        for seals in snapshot.sealed_anew(new, so_far):
+        for seals in snapshot.sealed_anew(new, so_far, SealSums()):
             count += len(seals.found)
             report("holding rows against their seals", count, total)
         return Resealed(snapshot.sealing_key, new.key_id, count), so_far

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import func
@@ -55,7 +55,7 @@ class NewSeals(NamedTuple):
     found: Sequence[tuple[Mapping[str, Any], Mapping[str, bytes | None]]]
 
 
-class _Totals:
+class SealSums:
     """The sums of the seals that were met, under the key in effect and under the new one."""
 
     def __init__(self) -> None:
@@ -74,15 +74,14 @@ class ResealReader(SealReader, LockReader, AuditReader):
         """Returns how many rows are sealed."""
         return sum(self._session.exec(select(func.count()).select_from(table)).one() for table in _SEALED)
 
-    def sealed_anew(self, under: Sealer, so_far: Recomputed) -> Generator[NewSeals, None, Sums]:
-        """Yields the seals of all rows under the key, some rows at a time; the result is the sums of these seals.
+    def sealed_anew(self, under: Sealer, so_far: Recomputed, totals: SealSums) -> Iterator[NewSeals]:
+        """Yields the seals of all rows under the key, some rows at a time, and adds them up in `totals`.
 
         `so_far` has the whole log. Raises StoreUnavailable for the first row that does not match its seal or its last
         record, and if a row is missing or too many.
         """
         # Raises unless there are as many that may stand as the head row says. Before the first seal is another one.
         list(self.locks)
-        totals = _Totals()
         yield from self._facts_anew(under, so_far, totals)
         for kind in (GRANTS, *TABLES):
             self._sealer.demand_total(kind, totals.old.get(kind, 0), self._sums)
@@ -90,9 +89,8 @@ class ResealReader(SealReader, LockReader, AuditReader):
         yield from self._changes_anew(under)
         yield from self._beginnings_anew(under)
         yield from self._summaries_anew(under)
-        return totals.new
 
-    def _facts_anew(self, under: Sealer, so_far: Recomputed, totals: _Totals) -> Iterator[NewSeals]:
+    def _facts_anew(self, under: Sealer, so_far: Recomputed, totals: SealSums) -> Iterator[NewSeals]:
         missing = {of for of, state in so_far.states.items() if state}
         for table, found in self.sealed_rows():
             seals = []
@@ -105,7 +103,7 @@ class ResealReader(SealReader, LockReader, AuditReader):
         if missing:
             raise self._sealer.refuse(f"{min(missing)} {MISSING}")
 
-    def _row_anew(self, table: Any, row: SealedRow, under: Sealer, totals: _Totals) -> dict[str, bytes | None]:
+    def _row_anew(self, table: Any, row: SealedRow, under: Sealer, totals: SealSums) -> dict[str, bytes | None]:
         seal = under.of(row.name, row.fact)
         if table is not GrantRow:
             totals.add(table.__tablename__, old=row.seal, new=seal)
