@@ -23,10 +23,7 @@ class LogBeginningReader(Reading):
         """Where the audit log begins. Raises StoreUnavailable if that is not as this service left it."""
         last = select(AuditBeginningRow).order_by(col(AuditBeginningRow.seq).desc()).limit(1)
         row = self._session.exec(last).first()
-        if row is None:
-            return WHOLE
-        self._sealer.demand(beginning_name(row.seq), row.document, row.seal)
-        return rows.BEGINNINGS.validate_python(row.document)
+        return WHOLE if row is None else self._beginning_of(row)
 
     def log_beginning_from(self, seq: int) -> Beginning | None:
         """Returns where the log has begun once the record with the seq was pruned; None if it is not.
@@ -35,17 +32,17 @@ class LogBeginningReader(Reading):
         """
         wanted = select(AuditBeginningRow).where(col(AuditBeginningRow.seq) >= seq)
         row = self._session.exec(wanted.order_by(col(AuditBeginningRow.seq)).limit(1)).first()
-        if row is None:
-            return None
-        self._sealer.demand(beginning_name(row.seq), row.document, row.seal)
-        return rows.BEGINNINGS.validate_python(row.document)
+        return None if row is None else self._beginning_of(row)
 
     def log_beginnings(self) -> list[Beginning]:
         """Returns every place at which the log has begun since it was first pruned, in order."""
         found = self._session.exec(select(AuditBeginningRow).order_by(col(AuditBeginningRow.seq))).all()
-        for row in found:
-            self._sealer.demand(beginning_name(row.seq), row.document, row.seal)
-        return [rows.BEGINNINGS.validate_python(row.document) for row in found]
+        return [self._beginning_of(row) for row in found]
+
+    def _beginning_of(self, row: AuditBeginningRow) -> Beginning:
+        """Raises StoreUnavailable if the row does not match its seal."""
+        self._sealer.demand(beginning_name(row.seq), row.document, row.seal)
+        return rows.BEGINNINGS.validate_python(row.document)
 
     def beginning_fault(self) -> tuple[int, str] | None:
         """Returns what is wrong with the log's beginnings, and where; None if nothing is."""
