@@ -19,7 +19,8 @@ _PIECE: Final = "seq, hash, payload, count, marks"
 # waits for it beside busy threads. So whoever wants a page of a tail is not to wait for rows beyond it.
 _ROWS_AT_ONCE: Final = (16, 256)
 _PIECES_AT_ONCE: Final = (1, 8)
-_FIELD: Final = 2**48
+FIELD: Final = 2**48
+"""A place in `audit_digests` is a field's number times this, and the seq of the piece."""
 _EVER: Final = 2**62
 _TAIL: Final = 2**20
 """So many records may wait to be merged before the last piece is looked for in all partitions."""
@@ -133,7 +134,7 @@ class AuditLog:
         """Yields the seq of each piece in [low, high] with its digests of the field."""
         where, values = self._places(field, low, high)
         for place, digests in self._rows(f"SELECT place, digests FROM audit_digests WHERE {where}", *values):  # noqa: S608
-            yield place - field * _FIELD, digests
+            yield place - field * FIELD, digests
 
     def block_of(self, seq: int) -> Block | None:
         """Returns the block that has the record with the seq."""
@@ -176,7 +177,7 @@ class AuditLog:
         columns = "seq, count, first_at, last_at, hash, seal, marks, payload"
         self._execute(f"INSERT INTO audit_piece ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", *values)  # noqa: S608
         for field, found in digests.items():
-            self._execute("INSERT INTO audit_digests (place, digests) VALUES (?, ?)", field * _FIELD + seq, found)
+            self._execute("INSERT INTO audit_digests (place, digests) VALUES (?, ?)", field * FIELD + seq, found)
         return True
 
     def seals(self, after: int, until: int, limit: int) -> list[tuple[int, int, int, bytes, bytes]]:
@@ -217,11 +218,11 @@ class AuditLog:
 
     def _places(self, field: int, low: int, high: int) -> tuple[str, list[int]]:
         """Returns the condition for the digests of the field of the pieces in [low, high], and its values."""
-        base = field * _FIELD
+        base = field * FIELD
         if self._sqlite:
             return "place >= ? AND place <= ?", [base + low, base + high]
         # By the first PostgreSQL finds the row, by the second the partition.
-        return f"place >= ? AND place <= ? AND (place & {_FIELD - 1}) BETWEEN ? AND ?", [
+        return f"place >= ? AND place <= ? AND (place & {FIELD - 1}) BETWEEN ? AND ?", [
             base + low,
             base + high,
             low,

@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from jit_service.storage.audit_log import FIELD
 from jit_service.storage.door import Door
+from jit_service.storage.failures import waited_for_lock
 
 RECORDS: Final = 2**26
 """A new partition takes so many records: some 3.5 GB, a week of 100 checks a second."""
@@ -23,7 +25,6 @@ _LOCK_MILLISECONDS: Final = 200
 """How long a lock is waited for: all who come to the table meanwhile queue up behind whoever waits."""
 # Any number that nobody else in the database uses for another lock.
 _ADVISORY_LOCK: Final = 7_105_212_115
-_LOCK_NOT_AVAILABLE: Final = "55P03"
 _BOUND: Final = re.compile(r"FOR VALUES FROM \((?:'(?P<first>\d+)'|MINVALUE)\) TO \('(?P<end>\d+)'\)")
 _FOUND: Final = """
     SELECT part.relname, pg_get_expr(part.relpartbound, part.oid), pg_relation_size(part.oid),
@@ -32,9 +33,9 @@ _FOUND: Final = """
     FROM pg_inherits JOIN pg_class AS part ON part.oid = inhrelid JOIN pg_class AS whole ON whole.oid = inhparent
     WHERE whole.oid = to_regclass('audit_piece')
 """
-_USED_REST: Final = """
-    SELECT greatest((SELECT max(seq) FROM {schema}.audit_piece_rest),
-    (SELECT max(place & 281474976710655) FROM {schema}.audit_digests_rest))
+_USED_REST: Final = f"""
+    SELECT greatest((SELECT max(seq) FROM {{schema}}.audit_piece_rest),
+    (SELECT max(place & {FIELD - 1}) FROM {{schema}}.audit_digests_rest))
 """
 _log = logging.getLogger(__name__)
 
@@ -194,6 +195,5 @@ def _next(seq: int) -> int:
 
 def _demand_in_use(fault: DBAPIError) -> None:
     """Raises the fault unless somebody held a lock for too long: then it is tried again later."""
-    cause: Any = fault.orig
-    if getattr(cause, "sqlstate", "") != _LOCK_NOT_AVAILABLE:
+    if not waited_for_lock(fault):
         raise fault

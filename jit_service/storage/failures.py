@@ -41,6 +41,7 @@ _AWAY: Final = ("08", "53", "57", "58", "XX")
 """Classes of SQLSTATEs of a server that cannot do now what it can do: connections, resources, shutdown, disk."""
 _ENDED: Final = ("08", "57P")
 """Of these the SQLSTATEs of a connection that ended. It may have ended between a commit and the answer to it."""
+_LOCK_NOT_AVAILABLE: Final = "55P03"
 _BROKEN_FILES: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
@@ -68,6 +69,11 @@ def kind_of(fault: BaseException) -> str:
     if (state := getattr(cause, "sqlstate", None)) is not None:
         return _CLASSES.get(state[:2], "other")
     return "connection" if isinstance(fault, _away_and_broken()[0]) else "other"
+
+
+def waited_for_lock(fault: BaseException) -> bool:
+    """Whether PostgreSQL gave up a statement since somebody held a lock for longer than `lock_timeout`."""
+    return getattr(getattr(fault, "orig", fault), "sqlstate", None) == _LOCK_NOT_AVAILABLE
 
 
 def is_silence(fault: BaseException | None) -> bool:

@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.storage import postgresql
 from jit_service.storage.engine import for_writing, open_engine
+from jit_service.storage.failures import waited_for_lock
 from jit_service.storage.migration_log import MigrationLog
 from jit_service.storage.schema_mark import mark, marked, oldest_serving
 
@@ -28,7 +29,6 @@ LOCK_SECONDS: Final = 2.0
 """How long a migration of PostgreSQL waits for a lock of a table: less than a call may wait for the store."""
 PATIENCE_SECONDS: Final = 300.0
 _PAUSE_SECONDS: Final = 1.0
-_LOCK_NOT_AVAILABLE: Final = "55P03"
 _log = logging.getLogger(__name__)
 # Any number that nobody else in the database uses for another lock.
 _ADVISORY_LOCK = 7_105_212_114
@@ -111,7 +111,7 @@ def _lock(connection: Connection) -> None:
 def _is_in_use(fault: Exception) -> bool:
     cause = getattr(fault, "orig", fault)
     is_busy = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF == sqlite3.SQLITE_BUSY
-    return is_busy or getattr(cause, "sqlstate", "") == _LOCK_NOT_AVAILABLE
+    return is_busy or waited_for_lock(fault)
 
 
 def is_current(engine: Engine) -> bool:
