@@ -24,6 +24,19 @@ def demand_private(path: Path) -> None:
         raise ValueError(f"{path} is open to everybody (mode {mode:04o}); chmod o-rwx it")
 
 
+def ascii_in(path: Path, field: str) -> str:
+    """Returns what a file with secrets holds. Raises ValueError, which names the field, not what the file holds."""
+    try:
+        demand_private(path)
+        return path.read_text(encoding="ascii")
+    except OSError as fault:
+        raise ValueError(f"{field}: {shown_path(path)} cannot be read: {fault.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{field}: {path} is not ASCII") from None
+    except ValueError as fault:
+        raise ValueError(f"{field}: {fault}") from None
+
+
 def shown_path(path: Path) -> str:
     """Returns the path for a message, or words instead of one where nothing shows that it is a path.
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings
 
-from jit_service.configuration.secret_file import demand_private, shown_path
+from jit_service.configuration.secret_file import ascii_in
 
 BY_ENVIRONMENT: Final = "otel"
 """Stands for the endpoint that OTEL_EXPORTER_OTLP_ENDPOINT names."""
@@ -57,17 +57,8 @@ class TracingSettings(BaseSettings):
 
 def headers_in(path: Path) -> dict[str, str]:
     """Returns the headers in the file. Raises ValueError, without any part of what it holds."""
-    about = "JIT_TRACES_HEADERS_FILE"
-    try:
-        demand_private(path)
-        lines = [line.strip() for line in path.read_text(encoding="ascii").splitlines() if line.strip()]
-    except OSError as fault:
-        raise ValueError(f"{about}: {shown_path(path)} cannot be read: {fault.strerror}") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{about}: {path} is not ASCII") from None
-    except ValueError as fault:
-        raise ValueError(f"{about}: {fault}") from None
-    headers = {}
+    about, headers = "JIT_TRACES_HEADERS_FILE", {}
+    lines = [line.strip() for line in ascii_in(path, about).splitlines() if line.strip()]
     for number, line in enumerate(lines, start=1):
         if (found := _HEADER.fullmatch(line)) is None:
             raise ValueError(f"{about}: {path} must have lines `name: value`, in lower case; line {number} is none")

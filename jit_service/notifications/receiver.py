@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator,
 
 from jit_service.configuration.forms import Span
 from jit_service.configuration.fresh_file import FreshFile
-from jit_service.configuration.secret_file import demand_private, shown_path
+from jit_service.configuration.secret_file import ascii_in
 from jit_service.domain.language import ip_address
 from jit_service.domain.notification import DEFAULT_EVENTS, Retries, Subscription, interests
 
@@ -164,15 +164,7 @@ def names_loopback(host: str) -> bool:
 
 def secret_lines(path: Path, field: str) -> list[str]:
     """Returns the words of a file with secrets. Raises ValueError, which names the field, not what the file holds."""
-    try:
-        demand_private(path)
-        lines = path.read_text(encoding="ascii").split()
-    except OSError as fault:
-        raise ValueError(f"{field}: {shown_path(path)} cannot be read: {fault.strerror}") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{field}: {path} is not ASCII") from None
-    except ValueError as fault:
-        raise ValueError(f"{field}: {fault}") from None
+    lines = ascii_in(path, field).split()
     if not lines:
         raise ValueError(f"{field}: {path} is empty")
     return lines
