@@ -164,7 +164,8 @@ LAST_RUN: Final = Gauge(
 )
 SPANS: Final = Counter(
     name="jit_trace_spans",
-    help="Spans of traces, by outcome: exported, failed (the collector did not take them) or dropped (too many wait).",
+    help="Spans of traces, by outcome: exported, failed (the collector did not take them) or dropped (too many wait, "
+    "or too many calls began in one second).",
     labels=("outcome",),
 )
 

@@ -33,9 +33,9 @@ _FOUND: Final = """
     FROM pg_inherits JOIN pg_class AS part ON part.oid = inhrelid JOIN pg_class AS whole ON whole.oid = inhparent
     WHERE whole.oid = to_regclass('audit_piece')
 """
-_USED_REST: Final = f"""
-    SELECT greatest((SELECT max(seq) FROM {{schema}}.audit_piece_rest),
-    (SELECT max(place & {FIELD - 1}) FROM {{schema}}.audit_digests_rest))
+_USED_REST: Final = """
+    SELECT greatest((SELECT max(seq) FROM {schema}.audit_piece_rest),
+    (SELECT max(place & {seq}) FROM {schema}.audit_digests_rest))
 """
 _log = logging.getLogger(__name__)
 
@@ -161,7 +161,7 @@ def _make(connection: Connection, *, seq: int, room: int) -> int:
         return 0
     # Read again: whoever had the lock before may have made them.
     found = _take(connection)
-    used = connection.exec_driver_sql(_USED_REST.format(schema=found.schema)).scalar_one()
+    used = connection.exec_driver_sql(_USED_REST.format(schema=found.schema, seq=FIELD - 1)).scalar_one()
     begin = found.end
     if used is not None or seq >= begin:
         begin = max(begin, _next(max(used or 0, seq)))

@@ -18,6 +18,7 @@ from jit_service.domain.audit.checkpoint import Checkpoint
 from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller
 from jit_service.domain.errors import StoreUnavailable
+from jit_service.domain.policies.policy import seconds
 from jit_service.domain.tokens.signing_key import SigningKey
 from jit_service.storage import Snapshot, Store
 from jit_service.storage.rows import event_of
@@ -223,6 +224,6 @@ def _event(beginning: Beginning, pruning: Pruning, by: Caller, *, at: datetime) 
     kept = f"archived in {beginning.archive}, SHA-256 {beginning.sha256}" if beginning.archive else "not archived"
     message = (
         f"records {beginning.first_seq} to {beginning.seq}, hash {beginning.hash}, {kept}; "
-        f"JIT_AUDIT_RETENTION is {int(pruning.retention.total_seconds())}s"
+        f"JIT_AUDIT_RETENTION is {seconds(pruning.retention)}"
     )
     return Event(type=EventType.AUDIT_PRUNED, at=at, principal=by.principal, origin=by.origin, message=message)

@@ -13,6 +13,7 @@ from typing import Final
 from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller
 from jit_service.domain.grants.grant_beginning import over_at
+from jit_service.domain.policies.policy import seconds
 from jit_service.storage import Store
 from jitaccess.naming import rfc3339
 
@@ -48,7 +49,7 @@ def forget_grants(store: Store, retention: timedelta, by: Caller) -> Forgotten |
         forgotten = Forgotten(len(settled), max(map(over_at, settled)))
         message = (
             f"{forgotten.count} grants and requests that were over by {rfc3339.exact(forgotten.until)}; "
-            f"JIT_GRANT_RETENTION is {_seconds(retention)}"
+            f"JIT_GRANT_RETENTION is {seconds(retention)}"
         )
         tx.forget_grants(settled, _event(EventType.GRANTS_PRUNED, message, by, at=tx.now))
         return forgotten
@@ -69,7 +70,7 @@ def forget_changes(store: Store, retention: timedelta, by: Caller) -> Forgotten 
         forgotten = Forgotten(tx.forget_changes(window), window.at)
         message = (
             f"{forgotten.count} changes of grants up to revision {window.revision}, of {rfc3339.exact(window.at)}; "
-            f"JIT_CHANGE_RETENTION is {_seconds(retention)}"
+            f"JIT_CHANGE_RETENTION is {seconds(retention)}"
         )
         tx.record(replace(_event(EventType.CHANGES_PRUNED, message, by, at=tx.now), revision=tx.revision))
         return forgotten
@@ -77,7 +78,3 @@ def forget_changes(store: Store, retention: timedelta, by: Caller) -> Forgotten 
 
 def _event(type_: EventType, message: str, by: Caller, *, at: datetime) -> Event:
     return Event(type=type_, at=at, principal=by.principal, origin=by.origin, message=message)
-
-
-def _seconds(span: timedelta) -> str:
-    return f"{int(span.total_seconds())}s"

@@ -145,9 +145,7 @@ class Behind:
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(self._envoy._admin)), base_url="http://envoy") as admin:
             clusters = admin.get("/clusters", params={"format": "json"}).json()["cluster_statuses"]
         (statuses,) = [each["host_statuses"] for each in clusters if each["name"] == "jit_service"]
-        (found,) = [
-            each for each in statuses if each["address"]["socket_address"]["port_value"] == host.address.port
-        ]
+        (found,) = [each for each in statuses if each["address"]["socket_address"]["port_value"] == host.address.port]
         return dict(found)
 
 
