@@ -23,7 +23,7 @@ from jit_service.storage import Snapshot, Store, query
 from jit_service.use_cases import misfits, policies
 from jit_service.use_cases.grants import end_below
 from jit_service.use_cases.idempotency import answered_before, remember
-from jit_service.use_cases.identifiers import new_name
+from jit_service.use_cases.identifiers import name_in_order
 from jit_service.use_cases.policies import APPLIED, ApplyResult
 
 _PROPOSALS = TypeAdapter(Proposal)
@@ -72,7 +72,7 @@ def propose(
                 tuple(changes) if end_misfits else wanted,
                 end_misfits=end_misfits,
                 comment=comment,
-                proposal_name=new_name("policyProposals"),
+                proposal_name=name_in_order("policyProposals", tx.revision),
                 by=caller,
                 now=tx.now,
             )

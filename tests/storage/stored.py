@@ -59,7 +59,7 @@ class Naming:
 
     upcoming = ""
 
-    def __call__(self, _: str) -> str:
+    def __call__(self, _: str, __: int = 0) -> str:
         return self.upcoming
 
 

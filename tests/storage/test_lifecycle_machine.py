@@ -26,7 +26,7 @@ def naming(monkeypatch: pytest.MonkeyPatch) -> Naming:
     naming = Naming()
     monkeypatch.setattr(grants, "new_name", naming)
     monkeypatch.setattr(delegations, "new_name", naming)
-    monkeypatch.setattr(proposals, "new_name", naming)
+    monkeypatch.setattr(proposals, "name_in_order", naming)
     return naming
 
 

@@ -522,6 +522,15 @@ def test_proposals_are_listed_newest_first(dual: World) -> None:
     assert [found.name for found in (*first.policy_proposals, *rest.policy_proposals)][:3] == names[::-1]
 
 
+def test_proposals_of_one_instant_are_listed_newest_first(dual: World) -> None:
+    story = Story(dual, Rest(dual))
+    names = [applies(story, story.policy(priority=priority)).proposal for priority in range(6)]
+
+    listed = story.must(story.auditor, POLICIES + "ListPolicyProposals", {"pageSize": 6}).policy_proposals
+
+    assert [found.name for found in listed] == names[::-1]
+
+
 def test_an_approval_sent_again_is_the_same_approval(dual: World) -> None:
     story = Story(dual, Grpc(dual))
     name = applies(story, story.policy()).proposal

@@ -30,7 +30,8 @@ class ProposalReader(Reading):
     def undecided_proposals(self) -> list[Proposal]:
         """Returns the proposals that wait for a decision, the oldest first."""
         waits = and_(predicates.proposal_undecided(), col(PolicyProposalRow.expires_at) > self.now)
-        return self._proposals(select(PolicyProposalRow).where(waits).order_by(col(PolicyProposalRow.created_at)))
+        oldest = (col(PolicyProposalRow.created_at), col(PolicyProposalRow.name))
+        return self._proposals(select(PolicyProposalRow).where(waits).order_by(*oldest))
 
     def lapsed_proposals(self, *, limit: int) -> list[Proposal]:
         """Returns the proposals that nobody decided in time, if no event records it yet."""
