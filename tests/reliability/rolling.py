@@ -42,6 +42,7 @@ _FAR_ABOVE = Rates(total=100_000, per_address=100_000)
 _ENVOY_SECONDS = 60.0
 _PATIENCE_SECONDS = 60.0
 _STEADY_CALLS = 20
+_STEADY_SECONDS = 300.0
 # A slow answer is an answer; Envoy itself waits for one no longer.
 _CALL_SECONDS = 15.0
 
@@ -220,20 +221,27 @@ class Heard:
 
 @contextmanager
 def callers(place: Behind, heard: Heard, number: int) -> Generator[None]:
-    """Has so many callers call until the end, each call once: half over REST, half over gRPC; and one who watches."""
-    places = range(number)
-    threads = [threading.Thread(target=_call, args=(place, heard, each), daemon=True) for each in places]
-    threads.append(threading.Thread(target=_watch, args=(place, heard), daemon=True))
-    for thread in threads:
-        thread.start()
+    """Has so many callers call until the end, each call once: half over REST, half over gRPC; and one who watches.
+
+    One begins after the other: all at once would wait for each other's first writes, at hosts that have just started.
+    """
+    watcher = threading.Thread(target=_watch, args=(place, heard), daemon=True)
+    threads: list[threading.Thread] = []
     try:
-        wait_until(lambda: heard.failures or heard.count >= number * _STEADY_CALLS, "calls from everybody")
+        watcher.start()
+        for each in range(number):
+            threads.append(threading.Thread(target=_call, args=(place, heard, each), daemon=True))
+            done = heard.count
+            threads[-1].start()
+            wait_until(lambda: heard.failures or heard.count > done, "an answer after a caller more")  # noqa: B023
+        steady = heard.count + number * _STEADY_CALLS
+        wait_until(lambda: heard.failures or heard.count >= steady, "calls from everybody", seconds=_STEADY_SECONDS)
         yield
         done = heard.count
         wait_until(lambda: heard.failures or heard.count >= done + number, "calls after the last restart")
     finally:
         place.stopping.set()
-        for thread in threads[:-1]:
+        for thread in threads:
             thread.join(_PATIENCE_SECONDS)
     wait_until(lambda: not heard.missed, "what the watch is to tell")
 
