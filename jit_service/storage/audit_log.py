@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from jit_service.domain.audit.chain import GENESIS
 from jit_service.storage.audit_block import MAX_RECORDS, Block, Mark, read_marks, stored
+from jit_service.storage.audit_summary import may_have
 
 _ROW: Final = "seq, hash, payload, count"
 _PIECE: Final = "seq, hash, payload, count, marks"
@@ -112,9 +113,13 @@ class AuditLog:
         found = self._rows(f"SELECT {_ROW} FROM audit_event WHERE seq <= ? ORDER BY seq DESC LIMIT ?", until, limit)  # noqa: S608
         return [block for block in (stored(*row) for row in found) if block.first < before]
 
-    def piece(self, seq: int) -> Block:
-        """Returns the piece with the last record `seq`."""
-        return self._pieces(seq - 1, 1)[0]
+    def pieces(self, seqs: Sequence[int]) -> dict[int, Block]:
+        """Returns the pieces with these last records, at least one, by their seq."""
+        found = self._rows(
+            f"SELECT {_PIECE} FROM audit_piece WHERE seq >= ? AND seq <= ? AND seq IN ({_listed(seqs)})",  # noqa: S608
+            *(min(seqs), max(seqs), *seqs),
+        )
+        return {row[0]: _piece(*row) for row in found}
 
     def pieces_between(
         self, low: int, high: int, *, since: int, until: int, backwards: bool, limit: int
@@ -130,11 +135,20 @@ class AuditLog:
         )  # fmt: skip
         return [PieceHead(*row) for row in found]
 
-    def digests(self, field: int, low: int, high: int) -> Iterator[tuple[int, bytes]]:
-        """Yields the seq of each piece in [low, high] with its digests of the field."""
+    def digests(self, field: int, low: int, high: int) -> dict[int, bytes]:
+        """Returns the digests of the field by the seq of each piece in [low, high]."""
         where, values = self._places(field, low, high)
-        for place, digests in self._rows(f"SELECT place, digests FROM audit_digests WHERE {where}", *values):  # noqa: S608
-            yield place - field * FIELD, digests
+        found = self._rows(f"SELECT place - {field * FIELD}, digests FROM audit_digests WHERE {where}", *values)  # noqa: S608
+        return dict(found)
+
+    def may_have(self, field: int, wanted: bytes, low: int, high: int) -> dict[int, bool]:
+        """Returns by the seq of each piece in [low, high] whether its digests of the field may have the wanted one."""
+        if self._sqlite:
+            return {seq: may_have(digests, wanted) for seq, digests in self.digests(field, low, high).items()}
+        where, values = self._places(field, low, high)
+        # To send the digests takes longer. Where bytes of two digests are the wanted one, a piece is read in vain.
+        found = f"SELECT place - {field * FIELD}, position(? IN digests) > 0 FROM audit_digests WHERE {where}"  # noqa: S608
+        return dict(self._rows(found, wanted, *values))
 
     def block_of(self, seq: int) -> Block | None:
         """Returns the block that has the record with the seq."""
@@ -190,10 +204,7 @@ class AuditLog:
 
     def _pieces(self, after: int, limit: int) -> list[Block]:
         found = self._nearest(_PIECE, after + 1, _EVER, limit=limit)
-        return [
-            Block(seq, payload, count, read_marks(marks, Mark(count, hash_)))
-            for seq, hash_, payload, count, marks in found
-        ]
+        return [_piece(*row) for row in found]
 
     def _nearest(
         self, columns: str, low: int, high: int, *,
@@ -246,3 +257,11 @@ class AuditLog:
         if self._sqlite:
             return self._driver.execute(sql, values)
         return self._driver.execute(sql.replace("?", "%s"), values, binary=True)
+
+
+def _piece(seq: int, hash_: bytes, payload: Any, count: int, marks: bytes) -> Block:
+    return Block(seq, payload, count, read_marks(marks, Mark(count, hash_)))
+
+
+def _listed(values: Sequence[Any]) -> str:
+    return ", ".join("?" * len(values))

@@ -6,7 +6,7 @@ what the filter asks for. A search that would take too long ends early, and says
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -22,7 +22,7 @@ from jit_service.domain.language.filter import And, Comparison, Node, Or
 from jit_service.storage.audit_block import Block, Line
 from jit_service.storage.audit_log import AuditLog
 from jit_service.storage.audit_records import StoredRecord
-from jit_service.storage.audit_summary import FIELDS, digest, may_have, microseconds
+from jit_service.storage.audit_summary import FIELDS, digest, microseconds
 from jit_service.storage.rows import event_of
 
 # What the steps of a search take, in microseconds, and how long one search may go on by them. Counted and not measured,
@@ -35,6 +35,7 @@ _DECODE: Final = 25
 _ROWS_AT_ONCE: Final = 256
 _FEWEST_PIECES: Final = 32
 _MOST_PIECES: Final = 2048
+_PIECES_AT_ONCE: Final = 8
 _EVER: Final = 2**62
 
 
@@ -112,9 +113,7 @@ class Search:
             )  # fmt: skip
             if not heads:
                 return
-            for seq in self._possible([head.seq for head in heads]):
-                self._left -= _READ_PIECE
-                yield self._log.piece(seq)
+            yield from self._read(self._possible([head.seq for head in heads]))
             last = heads[-1]
             if self._backwards:
                 bounds = replace(bounds, high=last.seq - last.size)
@@ -126,18 +125,25 @@ class Search:
             # The first pieces often have all that is wanted; what is rare is looked for in many at once.
             at_once = min(4 * at_once, _MOST_PIECES)
 
-    def _possible(self, seqs: list[int]) -> list[int]:
+    def _possible(self, seqs: Sequence[int]) -> Sequence[int]:
         """Returns those of the pieces that may have a wanted record, in the same order."""
-        known: dict[int, dict[int, bytes]] = {}
         low, high = min(seqs), max(seqs)
 
-        def of_field(field: int) -> dict[int, bytes]:
-            if field not in known:
-                known[field] = dict(self._log.digests(field, low, high))
-                self._left -= _PROBE * len(known[field])
-            return known[field]
+        def may_have(field: int, wanted: bytes) -> dict[int, bool]:
+            found = self._log.may_have(field, wanted, low, high)
+            self._left -= _PROBE * len(found)
+            return found
 
-        return [seq for seq in seqs if _may_match(self._node, seq, of_field)]
+        return _possible(self._node, seqs, may_have)
+
+    def _read(self, seqs: Sequence[int]) -> Iterator[Block]:
+        """Yields the pieces, and keeps none of them: each takes half a megabyte once it is unpacked."""
+        for begin in range(0, len(seqs), _PIECES_AT_ONCE):
+            wanted = seqs[begin : begin + _PIECES_AT_ONCE]
+            found = self._log.pieces(wanted)
+            for seq in wanted:
+                self._left -= _READ_PIECE
+                yield found.pop(seq)
 
     def _found_in(self, block: Block) -> Iterator[RecordedEvent]:
         for line in self._lines(block):
@@ -194,17 +200,22 @@ def _within(bounds: _Bounds, since: datetime | None, until: datetime | None) -> 
     )
 
 
-def _may_match(node: Node | None, seq: int, of_field: Callable[[int], dict[int, bytes]]) -> bool:
-    """Whether a record of the piece may be one that the filter means, by the digests of the piece."""
+def _possible(
+    node: Node | None, seqs: Sequence[int], may_have: Callable[[int, bytes], dict[int, bool]]
+) -> Sequence[int]:
+    """Returns those of the pieces that may have a record that the filter means, by their digests, in the same order."""
     match node:
         case And(operands=operands):
-            return all(_may_match(operand, seq, of_field) for operand in operands)
+            for operand in operands:
+                seqs = _possible(operand, seqs, may_have) if seqs else seqs
         case Or(operands=operands):
-            return any(_may_match(operand, seq, of_field) for operand in operands)
+            found = {seq for operand in operands for seq in _possible(operand, seqs, may_have)}
+            return [seq for seq in seqs if seq in found]
         case Comparison() if _is_equality(node) and node.field in FIELDS:
-            digests = of_field(FIELDS[node.field]).get(seq)
-            return digests is None or may_have(digests, digest(str(node.value)))
-    return True
+            found_in = may_have(FIELDS[node.field], digest(str(node.value)))
+            # A piece without digests, which somebody deleted, is read.
+            return [seq for seq in seqs if found_in.get(seq, True)]
+    return seqs
 
 
 def _is_equality(comparison: Comparison) -> bool:

@@ -335,7 +335,7 @@ def test_what_this_process_wrote_is_merged_without_being_read_and_into_the_same_
 
     with log.store.engine.connect() as connection:
         audit_log = AuditLog.of(connection)
-        mine, others = ([dict(audit_log.digests(field, 1, 99))[seq] for field in FIELDS.values()] for seq in (5, 10))
+        mine, others = ([audit_log.digests(field, 1, 99)[seq] for field in FIELDS.values()] for seq in (5, 10))
     assert mine == others
     assert audit.verify(log.store).problem == ""
 
@@ -527,8 +527,8 @@ def test_a_decision_is_found_by_its_id_in_the_pieces_of_its_instant_alone(
     log.merge()
     wanted = checks[17]
     read: list[int] = []
-    piece = AuditLog.piece
-    monkeypatch.setattr(AuditLog, "piece", lambda self, seq: read.append(seq) or piece(self, seq))
+    pieces = AuditLog.pieces
+    monkeypatch.setattr(AuditLog, "pieces", lambda self, seqs: read.extend(seqs) or pieces(self, seqs))
 
     found = log.search(Comparison("decision_id", "", "=", wanted.decision_id), backwards=True, limit=50)
 
@@ -562,10 +562,49 @@ def test_a_decision_is_looked_for_in_an_index_that_has_no_records(
 
 
 def test_a_search_for_what_is_nowhere_reads_no_piece(merged_log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(AuditLog, "piece", lambda *_: pytest.fail("a piece was read"))
+    monkeypatch.setattr(AuditLog, "pieces", lambda *_: pytest.fail("a piece was read"))
 
     for field in ("principal", "subject", "grant", "policy", "decision", "reason", "request_id"):
         assert not merged_log.search(Comparison(field, "", "=", "nobody's"), backwards=True, limit=50)
+
+
+def test_a_piece_whose_digests_are_lost_is_read(log: Log) -> None:
+    log.put(numbered(2 * SMALL), together=False)
+    log.merge()
+    with log.store.engine.begin() as connection:
+        connection.execute(text("DELETE FROM audit_digests"))
+
+    found = log.search(Comparison("principal", "", "=", "user:p1"), backwards=True, limit=50)
+
+    assert [recorded.event for recorded in found] == [refused(1)]
+
+
+def test_each_alternative_is_looked_for_in_pieces_of_its_own(log: Log) -> None:
+    log.put(numbered(3 * SMALL), together=False)
+    log.merge()
+    principals = "user:p0", f"user:p{SMALL}", f"user:p{3 * SMALL - 1}"
+
+    either = Or(tuple(Comparison("principal", "", "=", name) for name in principals))
+
+    assert [found.seq for found in log.search(either, backwards=True, limit=50)] == [3 * SMALL, SMALL + 1, 1]
+
+
+def test_pieces_are_read_several_at_a_time(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A statement for each takes as long on PostgreSQL as to look into the piece."""
+    log.put(20 * numbered(SMALL), together=False)
+    log.merge()
+    read: list[list[int]] = []
+    pieces = AuditLog.pieces
+    monkeypatch.setattr(AuditLog, "pieces", lambda self, seqs: read.append([*seqs]) or pieces(self, seqs))
+
+    newest, oldest = (
+        log.search(Comparison("principal", "", "=", "user:p1"), backwards=backwards, limit=50)
+        for backwards in (True, False)
+    )
+
+    assert [found.seq for found in newest] == [seq + 2 for seq in range(19 * SMALL, -1, -SMALL)]
+    assert newest == oldest[::-1]
+    assert [len(some) for some in read] == 2 * [8, 8, 4]
 
 
 def test_a_search_that_would_take_long_ends_early_and_its_next_page_goes_on(
@@ -609,17 +648,38 @@ def _unmerged(store: Store) -> int:
 TWINS: list[tuple[str, Any, str, str, Callable[[Log, pytest.MonkeyPatch], None]]] = [
     (
         "a digest that is looked for in another field",
-        audit_search._may_match,
-        "FIELDS[node.field]).get",
-        "FIELDS['subject']).get",
+        audit_search._possible,
+        "may_have(FIELDS[node.field]",
+        "may_have(FIELDS['subject']",
         test_a_search_finds_the_same_records_however_they_are_stored,
+    ),
+    (
+        "one alternative for all",
+        audit_search._possible,
+        "for operand in operands for seq",
+        "for operand in operands[:1] for seq",
+        lambda log, _: test_each_alternative_is_looked_for_in_pieces_of_its_own(log),
+    ),
+    (
+        "lost digests that hide a piece",
+        audit_search._possible,
+        "get(seq, True)",
+        "get(seq, False)",
+        lambda log, _: test_a_piece_whose_digests_are_lost_is_read(log),
+    ),
+    (
+        "pieces between that are not read",
+        audit_search.Search._read,
+        "range(0, len(seqs), _PIECES_AT_ONCE)",
+        "range(0, len(seqs), _PIECES_AT_ONCE + 1)",
+        lambda log, monkeypatch: test_pieces_are_read_several_at_a_time(log, monkeypatch),
     ),
     (
         "digests that hide what they have",
         may_have,
         "at >= 0",
         "at > 0",
-        test_a_search_finds_the_same_records_however_they_are_stored,
+        lambda *_: test_a_digest_is_found_only_where_one_begins(),
     ),
     (
         "a text that a record need not contain",

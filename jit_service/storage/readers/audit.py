@@ -188,7 +188,7 @@ class AuditReader(LogBeginningReader):
         """Yields the summaries of the pieces that end after the one seq and up to the other, some at a time."""
         while seals := self._log.seals(after, until, _SEALS_AT_ONCE):
             low, high = seals[0][0], seals[-1][0]
-            by_field = {field: dict(self._log.digests(field, low, high)) for field in FIELDS.values()}
+            by_field = {field: self._log.digests(field, low, high) for field in FIELDS.values()}
             summaries = []
             for seq, first_at, last_at, hash_, seal in seals:
                 digests = {field: found[seq] for field, found in by_field.items() if seq in found}
