@@ -12,7 +12,6 @@ from sqlalchemy import Connection
 
 from jit_service.domain.audit.chain import GENESIS
 from jit_service.storage.audit_block import MAX_RECORDS, Block, Mark, read_marks, stored
-from jit_service.storage.audit_summary import may_have
 
 _ROW: Final = "seq, hash, payload, count"
 _PIECE: Final = "seq, hash, payload, count, marks"
@@ -141,14 +140,19 @@ class AuditLog:
         found = self._rows(f"SELECT place - {field * FIELD}, digests FROM audit_digests WHERE {where}", *values)  # noqa: S608
         return dict(found)
 
-    def may_have(self, field: int, wanted: bytes, low: int, high: int) -> dict[int, bool]:
-        """Returns by the seq of each piece in [low, high] whether its digests of the field may have the wanted one."""
-        if self._sqlite:
-            return {seq: may_have(digests, wanted) for seq, digests in self.digests(field, low, high).items()}
+    def pieces_without(self, field: int, wanted: bytes, low: int, high: int) -> set[int]:
+        """Returns the seqs of the pieces in [low, high] whose digests of the field have no such digest.
+
+        The database looks through them: to send them takes longer, and beside busy threads each row of SQLite's would
+        wait for the interpreter's lock. Where bytes of two digests are the wanted one, a piece is read in vain.
+        """
         where, values = self._places(field, low, high)
-        # To send the digests takes longer. Where bytes of two digests are the wanted one, a piece is read in vain.
-        found = f"SELECT place - {field * FIELD}, position(? IN digests) > 0 FROM audit_digests WHERE {where}"  # noqa: S608
-        return dict(self._rows(found, wanted, *values))
+        if not self._sqlite:
+            sql = f"SELECT place - {field * FIELD} FROM audit_digests WHERE {where} AND position(? IN digests) = 0"  # noqa: S608
+            return {seq for (seq,) in self._rows(sql, *values, wanted)}
+        seqs = f"group_concat(CASE instr(digests, ?) WHEN 0 THEN place - {field * FIELD} END)"
+        ((found,),) = self._rows(f"SELECT {seqs} FROM audit_digests WHERE {where}", wanted, *values)  # noqa: S608
+        return set(map(int, found.split(","))) if found else set()
 
     def block_of(self, seq: int) -> Block | None:
         """Returns the block that has the record with the seq."""

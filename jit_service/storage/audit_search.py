@@ -129,12 +129,11 @@ class Search:
         """Returns those of the pieces that may have a wanted record, in the same order."""
         low, high = min(seqs), max(seqs)
 
-        def may_have(field: int, wanted: bytes) -> dict[int, bool]:
-            found = self._log.may_have(field, wanted, low, high)
-            self._left -= _PROBE * len(found)
-            return found
+        def without(field: int, wanted: bytes) -> set[int]:
+            self._left -= _PROBE * len(seqs)
+            return self._log.pieces_without(field, wanted, low, high)
 
-        return _possible(self._node, seqs, may_have)
+        return _possible(self._node, seqs, without)
 
     def _read(self, seqs: Sequence[int]) -> Iterator[Block]:
         """Yields the pieces, and keeps none of them: each takes half a megabyte once it is unpacked."""
@@ -200,21 +199,19 @@ def _within(bounds: _Bounds, since: datetime | None, until: datetime | None) -> 
     )
 
 
-def _possible(
-    node: Node | None, seqs: Sequence[int], may_have: Callable[[int, bytes], dict[int, bool]]
-) -> Sequence[int]:
+def _possible(node: Node | None, seqs: Sequence[int], without: Callable[[int, bytes], set[int]]) -> Sequence[int]:
     """Returns those of the pieces that may have a record that the filter means, by their digests, in the same order."""
     match node:
         case And(operands=operands):
             for operand in operands:
-                seqs = _possible(operand, seqs, may_have) if seqs else seqs
+                seqs = _possible(operand, seqs, without) if seqs else seqs
         case Or(operands=operands):
-            found = {seq for operand in operands for seq in _possible(operand, seqs, may_have)}
+            found = {seq for operand in operands for seq in _possible(operand, seqs, without)}
             return [seq for seq in seqs if seq in found]
         case Comparison() if _is_equality(node) and node.field in FIELDS:
-            found_in = may_have(FIELDS[node.field], digest(str(node.value)))
-            # A piece without digests, which somebody deleted, is read.
-            return [seq for seq in seqs if found_in.get(seq, True)]
+            # What is not known to be without it is read, as a piece whose digests somebody deleted.
+            impossible = without(FIELDS[node.field], digest(str(node.value)))
+            return [seq for seq in seqs if seq not in impossible]
     return seqs
 
 

@@ -156,14 +156,6 @@ def _digests(values: Iterable[str]) -> set[bytes]:
     return set(map(digest, values))
 
 
-def may_have(digests: bytes, wanted: bytes) -> bool:
-    """Whether the digests contain the wanted one."""
-    at = digests.find(wanted)
-    while at % DIGEST_BYTES and at > 0:
-        at = digests.find(wanted, at + 1)
-    return at >= 0
-
-
 def microseconds(instant: datetime) -> int:
     """Returns the instant as the store has it."""
     return (instant - EPOCH) // MICROSECOND

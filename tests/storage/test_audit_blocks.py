@@ -36,8 +36,8 @@ from jit_service.storage import (
 from jit_service.storage.audit_append import Appended
 from jit_service.storage.audit_block import Block, Mark, join_marks, pack, read_marks, unpack
 from jit_service.storage.audit_compaction import OwnBlocks
-from jit_service.storage.audit_log import AuditLog
-from jit_service.storage.audit_summary import DIGEST_BYTES, FIELDS, digest, may_have
+from jit_service.storage.audit_log import FIELD, AuditLog
+from jit_service.storage.audit_summary import DIGEST_BYTES, FIELDS
 from jit_service.storage.grant_loader import AnotherHistory
 from jit_service.use_cases import audit
 from jit_service.use_cases.audit import LogVerification, Verifying
@@ -497,14 +497,6 @@ def test_a_piece_keeps_a_hash_for_every_64_records() -> None:
     assert [mark.hash[0] for mark in marks] == [64, 128, 150]
 
 
-def test_a_digest_is_found_only_where_one_begins() -> None:
-    assert may_have(b"abcdef", b"abc")
-    assert may_have(b"abcdef", b"def")
-    assert not may_have(b"abcdef", b"bcd")
-    assert may_have(b"xabcababc" + b"abc", b"abc")
-    assert not may_have(b"", digest("a"))
-
-
 def test_the_id_of_a_decision_tells_its_instant() -> None:
     at = datetime.fromisoformat("2026-03-02T12:00:00.123987+00:00")
     one, other = decision_ids(2, at=at)
@@ -572,7 +564,7 @@ def test_a_piece_whose_digests_are_lost_is_read(log: Log) -> None:
     log.put(numbered(2 * SMALL), together=False)
     log.merge()
     with log.store.engine.begin() as connection:
-        connection.execute(text("DELETE FROM audit_digests"))
+        connection.execute(text(f"DELETE FROM audit_digests WHERE place & {FIELD - 1} = {SMALL}"))
 
     found = log.search(Comparison("principal", "", "=", "user:p1"), backwards=True, limit=50)
 
@@ -649,8 +641,8 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Log, pytest.MonkeyPatch], None]]
     (
         "a digest that is looked for in another field",
         audit_search._possible,
-        "may_have(FIELDS[node.field]",
-        "may_have(FIELDS['subject']",
+        "without(FIELDS[node.field]",
+        "without(FIELDS['subject']",
         test_a_search_finds_the_same_records_however_they_are_stored,
     ),
     (
@@ -663,8 +655,8 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Log, pytest.MonkeyPatch], None]]
     (
         "lost digests that hide a piece",
         audit_search._possible,
-        "get(seq, True)",
-        "get(seq, False)",
+        "if seq not in impossible",
+        "if not impossible",
         lambda log, _: test_a_piece_whose_digests_are_lost_is_read(log),
     ),
     (
@@ -673,13 +665,6 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Log, pytest.MonkeyPatch], None]]
         "range(0, len(seqs), _PIECES_AT_ONCE)",
         "range(0, len(seqs), _PIECES_AT_ONCE + 1)",
         lambda log, monkeypatch: test_pieces_are_read_several_at_a_time(log, monkeypatch),
-    ),
-    (
-        "digests that hide what they have",
-        may_have,
-        "at >= 0",
-        "at > 0",
-        lambda *_: test_a_digest_is_found_only_where_one_begins(),
     ),
     (
         "a text that a record need not contain",
