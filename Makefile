@@ -57,6 +57,9 @@ test: $(STAMP) $(NODE_STAMP) $(CONSOLE_STAMP) $(OIDC_STAMP) ## Run the whole tes
 test-fast: $(STAMP) ## Run the tests of domain, check and client: no Envoy, no PostgreSQL, short walks of the machines.
 	@EXAMPLES=$${EXAMPLES:-10} $(BIN)/python -m pytest tests/domain tests/naming tests/check tests/client -k "not postgresql" $(ARGS)
 
+properties: $(STAMP) ## Try each property with TIMES (20) as many examples as the whole suite does.
+	@TIMES=$(or $(TIMES),20) $(BIN)/python -m pytest --timeout 3600 $$(grep -rl "from tests.examples import" tests --include="test_*.py") $(ARGS)
+
 machines: $(STAMP) ## Walk the state machines by EXAMPLES (200) each, with a new seed: the domain and both databases beside the model.
 	@EXAMPLES=$(or $(EXAMPLES),200) $(BIN)/python -m pytest --timeout 3600 tests/domain/grants/test_grant_machine.py \
 	  tests/domain/grants/test_lifecycle_machine.py tests/storage/test_lifecycle_machine.py tests/storage/test_past_machine.py $(ARGS)
@@ -193,5 +196,5 @@ docs: $(DOCS_STAMP) $(DOCS)/$(MERMAID).min.js ## Build the site of the documents
 clean: ## Remove what was built and the development data.
 	rm -rf .venv third_party .data dist site clients/*/node_modules clients/typescript/build tests/oidc/node_modules
 
-.PHONY: help setup third_party up demo protect-demo test test-fast authzen test-native fuzz soak cluster cluster-packages faults kill rolling floods mutants browser postgresql lint hooks format proto \
+.PHONY: help setup third_party up demo protect-demo test test-fast properties machines authzen test-native fuzz soak cluster cluster-packages faults kill rolling floods mutants browser postgresql lint hooks format proto \
   release-contract lock bench bench-quick capacity bench-report wheels image chart-tools release release-try docs clean

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from jit_service.storage import Store
 from jit_service.storage.head_follower import HeadFollower
@@ -57,8 +57,13 @@ def _is_roomy(disk: Path) -> bool:
 if "TMPDIR" not in os.environ and _is_roomy(_MEMORY):
     os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
 
-# Explaining a failure traces every line, and takes a machine from seconds to minutes.
-settings.register_profile("jit", phases=[phase for phase in Phase if phase is not Phase.explain])
+# Explaining a failure traces every line, and takes a machine from seconds to minutes. How fast values are drawn says
+# how busy the machine is.
+settings.register_profile(
+    "jit",
+    phases=[phase for phase in Phase if phase is not Phase.explain],
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("jit")
 
 # A shell's background job ignores interrupts, and under nohup hang-ups too; so would all that the tests start.
@@ -132,7 +137,7 @@ def postgresql_server() -> Iterator[str]:
 def postgresql_url(postgresql_server: str) -> Iterator[str]:
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(postgresql_server.format("postgres"), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE template")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template STRATEGY FILE_COPY")
         yield _sqlalchemy(postgresql_server.format(name))
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -193,6 +193,8 @@ class Workshop:
         plan.write_text(json.dumps(told))
         environment = {**os.environ, "PYTHONHASHSEED": "0", "MUTANTS_PLAN": str(plan), "PYTHONPATH": str(self.work)}
         environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+        # What a mutant breaks may be seen by one example in hundreds.
+        environment |= {"TIMES": "3", "EXAMPLES": "50"}
         command = [sys.executable, "-m", "pytest", *OPTIONS, *self.judges()]
         ran = subprocess.run(command, cwd=self.work, env=environment, stdout=subprocess.PIPE, text=True)
         if ran.returncode:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jitaccess.naming.pattern import Patterns, action_covered, covers, overlap, reaches_into, resource_covered
+from tests.examples import examples
 
 # Enough that whatever tells two patterns of the small world apart tells two of these names apart too.
 ALPHABET = ("a", "aa", "aab", "ab", "b", "ba")
@@ -95,7 +96,7 @@ def test_a_pattern_covers_a_name_as_the_rule_says(pattern: str, name: str) -> No
     assert covers(pattern, name, "/") is matches(pattern, name)
 
 
-@settings(deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(patterns(), patterns())
 def test_a_pattern_is_within_another_when_all_its_names_are(outer: str, inner: str) -> None:
     assert covers(outer, inner, "/") is (names_of(inner) <= names_of(outer))
@@ -126,7 +127,7 @@ def test_resources_are_paths_and_actions_are_dotted() -> None:
     assert not action_covered("rows.create", [])
 
 
-@settings(deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(left=patterns(), right=patterns())
 def test_patterns_overlap_where_some_name_matches_both(left: str, right: str) -> None:
     both = names_of(left) & names_of(right)
@@ -134,13 +135,13 @@ def test_patterns_overlap_where_some_name_matches_both(left: str, right: str) ->
     assert overlap(left, right, "/") == bool(both) == overlap(right, left, "/")
 
 
-@settings(deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(pattern=patterns(), prefix=patterns().filter(lambda text: not text.endswith("**")))
 def test_a_pattern_reaches_into_a_prefix_where_it_matches_something_of_it(pattern: str, prefix: str) -> None:
     assert reaches_into(pattern, prefix) is bool(names_of(pattern) & (names_of(prefix) | names_of(f"{prefix}/**")))
 
 
-@settings(deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(several=st.lists(patterns(), max_size=4), names=st.lists(st.sampled_from(NAMES), max_size=50))
 def test_several_patterns_prepared_match_what_one_of_them_covers(several: list[str], names: list[str]) -> None:
     prepared = Patterns(several, "/")
@@ -149,7 +150,7 @@ def test_several_patterns_prepared_match_what_one_of_them_covers(several: list[s
         assert prepared.match(name) == any(name in names_of(pattern) for pattern in several)
 
 
-@settings(deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(left=patterns(), right=patterns())
 def test_prepared_patterns_overlap_and_cover_as_each_does(left: str, right: str) -> None:
     assert Patterns([left], "/").overlap(Patterns([right], "/")) is overlap(left, right, "/")

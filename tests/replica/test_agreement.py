@@ -22,6 +22,7 @@ from jit_service.domain.policies.policy import Policy, PrincipalSet
 from jitaccess.contract.model import CheckReason
 from jitaccess.replica.decision import LocalReason, is_plain
 from tests.domain.factories import ALICE, BOB, NOON, TICK
+from tests.examples import examples
 from tests.replica.feeding import GATEWAY, SECOND, answer, current, fed
 
 SUBJECTS = (ALICE, BOB, GATEWAY.principal)
@@ -143,7 +144,7 @@ def service_allows(
 
 
 @settings(
-    max_examples=400,
+    max_examples=examples(120),
     derandomize=True,
     deadline=None,
     database=None,
@@ -203,7 +204,7 @@ def test_a_replica_says_nothing_that_the_service_would_not(
 
 
 @settings(
-    max_examples=200,
+    max_examples=examples(60),
     derandomize=True,
     deadline=None,
     database=None,
@@ -232,7 +233,7 @@ def test_what_is_plain_is_answered_here(held: tuple[Grant, ...], policies: list[
 CHARACTERS = st.characters(codec="ascii") | st.sampled_from("./*:-_aА\u0301\u200b ")
 
 
-@settings(max_examples=300, derandomize=True, deadline=None, database=None)
+@settings(max_examples=examples(100), derandomize=True, deadline=None, database=None)
 @given(text=st.text(CHARACTERS, max_size=12) | st.from_regex(r"[a-z]+(/[a-z.]{1,3}){0,3}", fullmatch=True))
 def test_the_service_takes_each_plain_name_as_it_is(text: str) -> None:
     if is_plain(text, "/"):

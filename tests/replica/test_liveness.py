@@ -21,6 +21,7 @@ from jitaccess.replica.decision import LocalReason
 from jitaccess.replica.state import Replica
 from tests.domain.factories import ALICE, BOB, HOUR, NOON, TICK
 from tests.domain.test_sown_bugs import Twin, sown
+from tests.examples import examples
 from tests.replica.feeding import MAX_AGE, OPENED, SECOND, current, fed, update
 from tests.replica.test_agreement import denies, plain, worlds
 from tests.replica.test_replica import NO_ALICE, REVOKED
@@ -89,7 +90,9 @@ def test_a_checker_that_cannot_be_sure_says_so() -> None:
     assert getattr(unsure.value, "reason", "") == "STALE"
 
 
-@settings(max_examples=300, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=examples(100), derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+)
 @given(held=worlds, policies=st.lists(denies, max_size=2), age=st.sampled_from((0, 3 * SECOND)))
 def test_a_token_counts_only_where_the_service_would_issue_it(
     held: tuple[Grant, ...], policies: list[Policy], age: int

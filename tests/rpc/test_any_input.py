@@ -20,6 +20,7 @@ from jit_service.settings import Address, Settings
 from jit_service.storage.migrate import migrate
 from jit_service.use_cases import audit
 from tests.conftest import Clock
+from tests.examples import examples
 
 METHODS = [
     f"/{service}/{method.name}"
@@ -137,7 +138,7 @@ def filled(draw: Any, message: Any, depth: int = 0) -> None:
                 setattr(message, field.name, draw(kind))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(20), deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_no_message_makes_the_service_fail(running: Running, data: st.DataObject) -> None:
     method = data.draw(st.sampled_from(METHODS))
@@ -147,7 +148,7 @@ def test_no_message_makes_the_service_fail(running: Running, data: st.DataObject
     assert running.code(method, message.SerializeToString()) not in ("INTERNAL", "UNKNOWN"), (method, message)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(20), deadline=None, suppress_health_check=list(HealthCheck))
 @given(method=st.sampled_from(METHODS), content=st.binary(max_size=200))
 def test_no_bytes_make_the_service_fail(running: Running, method: str, content: bytes) -> None:
     assert running.code(method, content) not in ("INTERNAL", "UNKNOWN"), (method, content)

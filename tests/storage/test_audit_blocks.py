@@ -43,6 +43,7 @@ from jit_service.use_cases import audit
 from jit_service.use_cases.audit import LogVerification, Verifying
 from tests.conftest import NOON, TICK, Clock
 from tests.domain.test_sown_bugs import Twin, demand_caught
+from tests.examples import examples
 from tests.storage.people import ADMIN, add_policy, approve, ask
 from tests.storage.test_races import at_once
 
@@ -189,7 +190,7 @@ def test_a_search_finds_the_same_records_however_they_are_stored(log: Log, monke
     groups = st.lists(st.tuples(st.lists(events, min_size=1, max_size=4), st.booleans(), st.booleans()), max_size=5)
 
     @settings(
-        max_examples=80,
+        max_examples=examples(80),
         deadline=None,
         derandomize=True,
         database=None,

@@ -18,6 +18,7 @@ from jit_service.domain.language.filter import Comparison
 from jit_service.storage import Store, coverage
 from jitaccess.naming import names
 from tests.conftest import NOON
+from tests.examples import examples
 
 SEGMENTS = ("a", "b", "ab", "a-", "A", "é", "[a]", "a?b", "a_b", "a%b", "a\\b", "axb")
 RESOURCE_ENDS = (*SEGMENTS, "*", "a*", "ab*", "a-*", "[*", "a?*", "a_*", "a%*", "**")
@@ -48,7 +49,7 @@ def is_covered(held: list[str], name: str, field: str) -> bool:
 
 
 def test_sql_covers_what_the_matcher_covers(store: Store) -> None:
-    @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
         held=st.lists(names_of_resources | ANYTHING, max_size=3),
         name=names_of_resources.map(names.resource_pattern),

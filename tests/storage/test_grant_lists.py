@@ -23,6 +23,7 @@ from jit_service.use_cases import grants
 from jit_service.use_cases.grants import GrantView
 from tests.conftest import HOUR, Clock
 from tests.domain.test_sown_bugs import Twin, sown
+from tests.examples import examples
 from tests.storage.people import ALICE, AUDITOR, BOB, CAROL, DAVE, add_policy, approve
 
 MARRIED = ALICE._replace(
@@ -102,7 +103,7 @@ FILTERS = [
 ORDERS = ["", "create_time", "name", "name desc"]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     who=st.sampled_from(VIEWS),
     text=st.sampled_from(FILTERS),

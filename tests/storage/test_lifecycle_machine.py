@@ -18,7 +18,7 @@ from tests.storage.commits import CommitMachine
 from tests.storage.stored import Naming, Stored
 
 # `make machines` walks longer.
-EXAMPLES = int(os.environ.get("EXAMPLES", "6"))
+EXAMPLES = int(os.environ.get("EXAMPLES", "4"))
 
 
 @pytest.fixture

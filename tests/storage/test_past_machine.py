@@ -26,7 +26,7 @@ from tests.model.small_world import ALIAS, GROUPS_AT_FIRST
 from tests.storage.commits import CommitMachine
 from tests.storage.stored import Naming, Stored
 
-EXAMPLES = int(os.environ.get("EXAMPLES", "3"))
+EXAMPLES = int(os.environ.get("EXAMPLES", "2"))
 STEPS = 15
 # As what conditions see of the asker is not on record, the same one asks then and later.
 ASKER = Caller(principal="user:auditor@example.com", roles=frozenset({Role.AUDITOR, Role.CHECKER}), exact=(ALIAS,))

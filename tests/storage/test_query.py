@@ -18,6 +18,7 @@ from jit_service.domain.language.paging import order_by
 from jit_service.storage import Store, grant_list, query
 from jit_service.use_cases import grants
 from tests.conftest import HOUR, NOON, Clock
+from tests.examples import examples
 from tests.storage.people import ALICE, BOB, add_policy, approve, ask
 
 EVERY = grant_list.every_grant()
@@ -125,7 +126,7 @@ def varied(store: Store, clock: Clock) -> Store:
     return store
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(20), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     text=FILTERS,
     late=st.sampled_from([timedelta(), HOUR, 9 * HOUR]),

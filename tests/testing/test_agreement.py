@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from jitaccess import CheckItem, CheckReason, Decision, JitClient, JitError
 from jitaccess.testing import MemoryService
+from tests.examples import examples
 from tests.world import GRANTS, LOCKS, POLICIES, Grpc, Story, World
 
 MINUTE = timedelta(minutes=1)
@@ -218,7 +219,7 @@ LIFE: list[Step] = [
 
 
 @settings(
-    max_examples=40,
+    max_examples=examples(14),
     derandomize=True,
     deadline=None,
     database=None,

@@ -55,11 +55,7 @@ def site(database_url: str, clock: Clock) -> Iterator[Site]:
 def with_log(site: Site) -> Site:
     """Adds signing keys, and a log of which one part is merged and the rest is not."""
     signing_keys.maintain(site.store, issuing_with(KeyRing(site.store.keys)))
-    for _ in range(audit_compaction.PIECE // 256):
-        for _ in range(256):
-            site.store.append(
-                [b'{"type":"ACCESS_CHECKED","at":"2026-03-02T12:00:00Z","principal":"user:x"}'], at=site.clock()
-            )
+    checked(site.store)
     assert site.store.merge_audit()
     ask(site.store, resource="database/orders/it")
     return site

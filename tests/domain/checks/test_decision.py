@@ -42,6 +42,7 @@ from tests.domain.factories import (
     revoke,
     withdraw,
 )
+from tests.examples import examples
 
 WITH_BOT = policy(eligible=PrincipalSet(principals=(BOT,), groups=("engineering",)))
 BY_NAME = deny_policy(eligible=PrincipalSet(principals=(ALICE,)))
@@ -497,7 +498,7 @@ def allowed_by_i1(asked: Question, held: Sequence[Grant], rules: Sequence[Policy
 worlds = st.tuples(questions, st.lists(grants(), max_size=4), st.lists(denying(), max_size=3))
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(80))
 @given(worlds)
 def test_the_decision_is_what_i1_says(world: tuple[Question, list[Grant], list[Policy]]) -> None:
     asked, held, rules = world
@@ -507,7 +508,7 @@ def test_the_decision_is_what_i1_says(world: tuple[Question, list[Grant], list[P
     assert decision.allowed == allowed_by_i1(asked, held, rules, NOON)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(50))
 @given(worlds)
 def test_a_yes_rests_on_a_grant_that_is_its_own_proof(world: tuple[Question, list[Grant], list[Policy]]) -> None:
     asked, held, rules = world
@@ -519,7 +520,7 @@ def test_a_yes_rests_on_a_grant_that_is_its_own_proof(world: tuple[Question, lis
         assert allowed_by_i1(asked, [decision.grant], rules, NOON)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(50))
 @given(worlds, denying())
 def test_adding_a_deny_never_turns_a_no_into_a_yes(
     world: tuple[Question, list[Grant], list[Policy]], added: Policy
@@ -532,7 +533,7 @@ def test_adding_a_deny_never_turns_a_no_into_a_yes(
     assert before.allowed or not after.allowed
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(50))
 @given(worlds, st.integers(0, 3))
 def test_removing_a_grant_never_turns_a_no_into_a_yes(
     world: tuple[Question, list[Grant], list[Policy]], removed: int
@@ -545,7 +546,7 @@ def test_removing_a_grant_never_turns_a_no_into_a_yes(
     assert before.allowed or not after.allowed
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(50))
 @given(worlds, crowds)
 def test_proving_one_group_more_never_turns_a_no_into_a_yes(
     world: tuple[Question, list[Grant], list[Policy]], group: str
@@ -568,7 +569,7 @@ def over_at(decision: Decision) -> datetime | None:
     return None if grant is None else grant.end.at if grant.end is not None else grant.expires_at
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(30))
 @given(worlds)
 def test_the_order_of_grants_and_policies_changes_no_answer(
     world: tuple[Question, list[Grant], list[Policy]],
@@ -585,7 +586,7 @@ def test_the_order_of_grants_and_policies_changes_no_answer(
         assert over_at(forwards) == over_at(backwards)
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(30))
 @given(worlds, st.timedeltas(timedelta(), timedelta(days=400)))
 def test_what_is_over_is_over_for_ever(world: tuple[Question, list[Grant], list[Policy]], later: timedelta) -> None:
     asked, held, rules = world

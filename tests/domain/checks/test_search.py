@@ -14,6 +14,7 @@ from jit_service.domain.grants.grant import Grant
 from jit_service.domain.policies.policy import Policy, PrincipalSet
 from jitaccess.naming.pattern import covers
 from tests.domain.factories import ALICE, BOB, NOON
+from tests.examples import examples
 from tests.replica.test_agreement import ACTIONS, GROUPS, RESOURCES, SUBJECTS, denies, plain, worlds
 
 NAMES = {
@@ -63,7 +64,7 @@ def lists(found: list[SearchMatch], name: str, side: Side) -> bool:
 
 
 @settings(
-    max_examples=400,
+    max_examples=examples(400),
     derandomize=True,
     deadline=None,
     database=None,

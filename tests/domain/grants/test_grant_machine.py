@@ -448,7 +448,7 @@ class OneGrantMachine(GrantMachine):
 
 
 # `make machines` walks longer.
-EXAMPLES = int(os.environ.get("EXAMPLES", "30"))
+EXAMPLES = int(os.environ.get("EXAMPLES", "15"))
 
 TestGrantMachine = GrantMachine.TestCase
 TestGrantMachine.settings = settings(max_examples=EXAMPLES, stateful_step_count=40, deadline=None)

@@ -306,7 +306,7 @@ def _name(grant: Grant) -> str:
     return grant.name
 
 
-EXAMPLES = int(os.environ.get("EXAMPLES", "100"))
+EXAMPLES = int(os.environ.get("EXAMPLES", "50"))
 
 
 def test_the_domain_gives_the_models_answers() -> None:

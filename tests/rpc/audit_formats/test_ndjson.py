@@ -20,6 +20,7 @@ from jit_service.storage import payload_of
 from jit_service.storage.audit_records import StoredRecord
 from tests.conftest import NOON, TICK
 from tests.domain.test_sown_bugs import Twin, demand_caught
+from tests.examples import examples
 
 instants = st.sampled_from([NOON, NOON + TICK, NOON + timedelta(milliseconds=250), NOON + timedelta(microseconds=1100)])
 plain = st.sampled_from(["", "user:alice", "database/orders/**", "a b", "/<&>"])
@@ -57,7 +58,7 @@ more = {
 events = st.one_of(events_with(plain), events_with(escaped), events_with(odd), events_with(plain, **more))
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@settings(max_examples=examples(80), deadline=None, derandomize=True, database=None)
 @given(event=events, seq=st.integers(1, 2**40))
 def check_same(event: Event, seq: int) -> None:
     record = StoredRecord(seq, bytes(range(32)), payload_of(event))
@@ -69,7 +70,7 @@ def test_a_record_has_the_bytes_of_its_message_however_they_are_made() -> None:
     check_same()
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@settings(max_examples=examples(60), deadline=None, derandomize=True, database=None)
 @given(event=events, seq=st.integers(1, 2**40))
 def check_same_message(event: Event, seq: int) -> None:
     record = StoredRecord(seq, bytes(range(32)), payload_of(event))
