@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     of_rolling.set_defaults(run=run_rolling)
     for each in (of_cluster, of_faults):
         each.add_argument("--seconds", type=float, default=0, help="begin new rounds of all faults until then")
-        each.add_argument("--only", default="", help="only faults whose name contains this")
+        each.add_argument("--only", nargs="+", default=[""], help="only faults whose name contains one of these")
         each.add_argument("--rate", type=float, default=0, help="calls a second of all [as many as are answered]")
         each.add_argument("--part", type=_part, default=WHOLE, help="only part K of N of the faults, as K/N")
     for each in (of_cluster, of_faults, of_kill, of_rolling):
@@ -75,6 +75,10 @@ def _part(text: str) -> Part:
         return Part.parse(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not K/N with K from 1 to N, such as 2/3") from None
+
+
+def _is_wanted(given: argparse.Namespace, name: str) -> bool:
+    return any(part in name for part in given.only)
 
 
 def run_cluster(given: argparse.Namespace) -> int:
@@ -98,7 +102,9 @@ def run_cluster(given: argparse.Namespace) -> int:
 
 def _cluster(given: argparse.Namespace, directory: Path, work: Path) -> dict[str, Any]:
     faults = [
-        each for each in cluster.FAULTS if given.only in each.name and (not given.short or each.name in cluster.SHORT)
+        each
+        for each in cluster.FAULTS
+        if _is_wanted(given, each.name) and (not given.short or each.name in cluster.SHORT)
     ]
     possible = [each for each in faults if sandbox.is_inside() or not each.needs_network]
     command = results.Command(
@@ -137,7 +143,7 @@ def run_faults(given: argparse.Namespace) -> int:
         at=results.now(),
         skipped=skipped,
     )
-    faults = [each for each in faults if given.only in each.name]
+    faults = [each for each in faults if _is_wanted(given, each.name)]
     say(f"seed {given.seed}: {len(given.part.of(faults))} faults on {given.database}; files in {directory}")
     try:
         with one_host.running(work, given.database) as host:

@@ -1,4 +1,4 @@
-"""`make faults` and `make kill` in short: a clock that is set, a file system that is read-only, and three kills."""
+"""`make faults` and `make kill` in short: a clock that is set, a file system that is read-only, and a kill."""
 
 from __future__ import annotations
 
@@ -26,19 +26,21 @@ def result_of(directory: Path, *arguments: str) -> Any:
 
 
 @needs_compiler
-@pytest.mark.parametrize(
-    ("fault", "said"), [("clock a year ahead", "CLOCK_STEPPED"), ("file system read-only", "STORE_UNAVAILABLE")]
-)
-def test_what_is_broken_is_refused_and_over_when_it_is_mended(tmp_path: Path, fault: str, said: str) -> None:
-    result = result_of(tmp_path / "run", "faults", "--only", fault, "--rate", "50")
+def test_what_is_broken_is_refused_and_over_when_it_is_mended(tmp_path: Path) -> None:
+    said = {"clock a year ahead": "UNAVAILABLE CLOCK_STEPPED", "file system read-only": "UNAVAILABLE STORE_UNAVAILABLE"}
 
-    (row,) = result["rows"]
-    assert (row["name"], row["lost"], row["wrong"]) == (fault, 0, 0)
-    assert f"UNAVAILABLE {said}" in row["seen"]
+    result = result_of(tmp_path / "run", "faults", "--only", *said, "--rate", "25")
+
+    rows = {row["name"]: row for row in result["rows"]}
+    assert rows.keys() == said.keys()
+    for name, row in rows.items():
+        assert (row["lost"], row["wrong"]) == (0, 0)
+        assert said[name] in row["seen"]
 
 
-def test_three_kills_lose_nothing(tmp_path: Path) -> None:
-    result = result_of(tmp_path / "run", "kill", "--count", "3")
+def test_a_kill_loses_nothing(tmp_path: Path) -> None:
+    result = result_of(tmp_path / "run", "kill", "--count", "1")
 
-    assert (result["kills"], result["lost"], result["wrong"]) == (3, 0, 0)
+    assert (result["kills"], result["lost"], result["wrong"]) == (1, 0, 0)
     assert result["checks"] > 0
+    assert result["transitions"] > 0
