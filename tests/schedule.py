@@ -30,6 +30,7 @@ TOGETHER = (
     "tests/test_pastes.py",
     "tests/test_recipes.py",
     "tests/tools/test_install.py",
+    "tests/tools/test_mutants.py",
 )
 """Files and directories whose tests share what takes long to start, or mostly wait, so that one worker is enough."""
 LONG = (

@@ -42,9 +42,10 @@ def test_total():
 """
 
 
-@pytest.fixture
-def workshop(tmp_path: Path) -> Workshop:
-    """A repository with one module, whose tests miss what is so at the boundary."""
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workshop, Result]:
+    """A repository with one module, whose tests miss what is so at the boundary, and what its first run found."""
+    root = tmp_path_factory.mktemp("repository")
     files = {
         "jit_service/__init__.py": "",
         "jit_service/domain/__init__.py": "",
@@ -54,12 +55,24 @@ def workshop(tmp_path: Path) -> Workshop:
         "tests/mutants/__init__.py": "",
     }
     for name, text in files.items():
-        path = tmp_path / name
+        path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     for name in ("judging.py", "verdicts.py"):
-        shutil.copy(ROOT / "tests" / "mutants" / name, tmp_path / "tests" / "mutants" / name)
-    return Workshop(tmp_path)
+        shutil.copy(ROOT / "tests" / "mutants" / name, root / "tests" / "mutants" / name)
+    workshop = Workshop(root)
+    return workshop, run(workshop)
+
+
+@pytest.fixture
+def first(shared: tuple[Workshop, Result]) -> Result:
+    return shared[1]
+
+
+@pytest.fixture
+def workshop(shared: tuple[Workshop, Result], tmp_path: Path) -> Workshop:
+    """The repository after its first run, to be changed."""
+    return Workshop(shutil.copytree(shared[0].root, tmp_path / "repository"))
 
 
 def run(workshop: Workshop) -> Result:
@@ -80,41 +93,36 @@ def edit(workshop: Workshop, name: str, was: str, becomes: str) -> None:
     path.write_text(path.read_text().replace(was, becomes))
 
 
-def test_a_mutant_that_no_test_notices_survives_and_the_others_do_not(workshop: Workshop) -> None:
-    result = run(workshop)
-
-    survived = {(mutant.function, mutant.was, mutant.becomes) for mutant in result.survivors()}
+def test_a_mutant_that_no_test_notices_survives_and_the_others_do_not(first: Result) -> None:
+    survived = {(mutant.function, mutant.was, mutant.becomes) for mutant in first.survivors()}
     assert survived == {
         ("age.adult", "return age >= 18", "return age > 18"),
         ("age.adult", "return age >= 18", "return age >= 19"),
     }
-    assert result.counts()["not judged"] == 0
-    assert result.counts()["killed"] > 0
-    assert result.counts()["timeout"] > 0, "a loop that a mutant never leaves is ended"
+    assert first.counts()["not judged"] == 0
+    assert first.counts()["killed"] > 0
+    assert first.counts()["timeout"] > 0, "a loop that a mutant never leaves is ended"
 
 
-def test_what_is_judged_stays_so(workshop: Workshop) -> None:
-    first = run(workshop).counts()
+def test_what_is_judged_stays_so(workshop: Workshop, first: Result) -> None:
     written = workshop.verdicts.read_bytes()
 
-    again = run(workshop).counts()
+    again = run(workshop)
 
-    assert again == first
+    assert again.counts() == first.counts()
     assert workshop.verdicts.read_bytes() == written
 
 
-def test_a_run_that_was_stopped_is_taken_up_again(workshop: Workshop) -> None:
+def test_a_run_that_was_stopped_is_taken_up_again(workshop: Workshop, first: Result) -> None:
     """Its last line may be cut off."""
-    whole = run(workshop).counts()
     lines = workshop.verdicts.read_text().splitlines(keepends=True)
     workshop.verdicts.write_text("".join(lines[:3]) + lines[3][:-20])
 
-    assert run(workshop).counts() == whole
+    assert run(workshop).counts() == first.counts()
     assert workshop.verdicts.read_text().startswith("".join(lines[:3]))
 
 
 def test_a_changed_function_is_judged_again_and_no_other(workshop: Workshop) -> None:
-    run(workshop)
     before = len(judged(workshop))
     edit(workshop, "jit_service/domain/age.py", "age >= 18", "age >= 18 + 0")
 
@@ -124,7 +132,6 @@ def test_a_changed_function_is_judged_again_and_no_other(workshop: Workshop) -> 
 
 
 def test_a_new_test_is_held_against_what_survived_alone(workshop: Workshop) -> None:
-    run(workshop)
     before = len(judged(workshop))
     edit(
         workshop,
@@ -140,7 +147,6 @@ def test_a_new_test_is_held_against_what_survived_alone(workshop: Workshop) -> N
 
 
 def test_what_a_test_killed_is_judged_again_without_that_test(workshop: Workshop) -> None:
-    run(workshop)
     edit(workshop, "tests/domain/test_age.py", "assert not adult(17)", "adult(17)")
 
     result = run(workshop)
@@ -151,6 +157,7 @@ def test_what_a_test_killed_is_judged_again_without_that_test(workshop: Workshop
 
 
 def test_nothing_is_judged_by_tests_that_fail_by_themselves(workshop: Workshop) -> None:
+    workshop.verdicts.unlink()
     edit(workshop, "tests/domain/test_age.py", "assert adult(19)", "assert adult(9)")
     mutants = workshop.prepare(workshop.modules([]))
 
