@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import shutil
@@ -9,7 +10,7 @@ import signal
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -203,6 +204,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     from tests.schedule import is_long
 
     items.sort(key=lambda item: not is_long(item.nodeid))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Has one worker at a time import a module of tests, so that in a new clone the others find it compiled."""
+    if not isinstance(collector, pytest.Module) or "PYTEST_XDIST_WORKER" not in os.environ:
+        return (yield)
+    with collector.path.open() as source:
+        fcntl.flock(source, fcntl.LOCK_EX)
+        return (yield)
 
 
 def pytest_collection_finish() -> None:
