@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 TOGETHER = (
     "tests/cli/test_end_to_end.py",
+    "tests/cli/test_process.py",
     "tests/console/",
     "tests/faults/test_workers.py",
     "tests/login/",
