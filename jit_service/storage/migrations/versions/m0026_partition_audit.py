@@ -1,7 +1,9 @@
 """Partitions the pieces of the audit log, and their digests, by the piece's seq, on PostgreSQL.
 
 The tables that there are become the first partitions: nothing is copied, and only their short rows are read to prove
-that they belong there. The version before goes on with it, which knows of no partition.
+that they belong there. The version before goes on with it, which knows of no partition: it reads, inserts and deletes
+by the tables' names, and what it inserts beyond the partitions that are there goes into the default ones.
+Where this version pruned pieces whose partition is dropped ten minutes later, that one prunes nothing until then.
 """
 
 import sqlalchemy as sa
@@ -11,6 +13,7 @@ revision = "0026"
 down_revision = "0028"
 branch_labels = None
 depends_on = None
+oldest_serving = "0028"
 
 RECORDS = 2**26
 # A place is a field's number and the seq of the piece in one number.

@@ -1,7 +1,8 @@
 """Names the key that sealed the store, and seals the revisions of policies.
 
 The version before does not read either column. It goes on as long as the key file has one key: put a second one into it
-once all processes are of this version.
+once all processes are of this version. The revisions of policies that it writes have no seal, and are believed by the
+records of their changes. Of a store that is sealed anew it reads nothing, since the head does not match its key.
 """
 
 import sqlalchemy as sa
@@ -11,6 +12,7 @@ revision = "0027"
 down_revision = "0026"
 branch_labels = None
 depends_on = None
+oldest_serving = "0028"
 
 TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 

@@ -2,6 +2,11 @@
 
 The version before goes on with the new tables, which it does not read, as long as nothing is forgotten: set
 JIT_GRANT_RETENTION and JIT_CHANGE_RETENTION once all processes are of this version.
+
+There is no `oldest_serving`, since the schema does not tell whether something was forgotten, and a version that does
+not read `known_name` would then not know under which other names an account requested. A lock on one of them would not
+reach what it holds under the others: a yes that has to be a no (invariant I29). It does not read `grant_beginning`
+either, so it would take what was forgotten for what never was.
 """
 
 import sqlalchemy as sa
