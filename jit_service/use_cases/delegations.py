@@ -17,7 +17,7 @@ from jit_service.domain.language import etag as etags
 from jit_service.domain.language import paging
 from jit_service.storage import Snapshot, Store, Transaction, query
 from jit_service.use_cases.idempotency import answered_before, remember
-from jit_service.use_cases.identifiers import new_name
+from jit_service.use_cases.identifiers import name_in_order
 
 _DELEGATIONS = TypeAdapter(Delegation)
 
@@ -56,7 +56,8 @@ def create(store: Store, caller: Caller, wanted: NewDelegation, *, bounds: Bound
     with store.transaction() as tx:
         if (earlier := answered_before(tx, caller, _DELEGATIONS)) is not None:
             return DelegationAnswer(*earlier)
-        delegation, event = rules.create(wanted, delegation_name=new_name("delegations"), by=caller, now=tx.now)
+        delegation_name = name_in_order("delegations", tx.revision)
+        delegation, event = rules.create(wanted, delegation_name=delegation_name, by=caller, now=tx.now)
         _demand_room(tx, delegation, bounds)
         return DelegationAnswer(*remember(tx, caller, _DELEGATIONS, tx.save_delegation(delegation, event)))
 

@@ -20,7 +20,7 @@ from jit_service.domain.language import etag as etags
 from jit_service.domain.language import name, paging
 from jit_service.storage import Snapshot, Store, Transaction, query
 from jit_service.use_cases.idempotency import answered_before, remember
-from jit_service.use_cases.identifiers import new_name
+from jit_service.use_cases.identifiers import name_in_order
 
 _LOCKS: Final = TypeAdapter(Lock)
 
@@ -47,7 +47,8 @@ def create(store: Store, caller: Caller, wanted: NewLock) -> LockAnswer:
         if (earlier := answered_before(tx, caller, _LOCKS)) is not None:
             return LockAnswer(*earlier)
         accounts, also = tx.known_as(wanted.target.principal) if wanted.target.principal else ((), ())
-        lock = rules.create(wanted, lock_name=new_name("locks"), by=caller, now=tx.now, accounts=accounts, also=also)
+        lock_name = name_in_order("locks", tx.revision)
+        lock = rules.create(wanted, lock_name=lock_name, by=caller, now=tx.now, accounts=accounts, also=also)
         ending = _ending(tx, lock) if lock.end_grants else []
         lock = replace(lock, ended_grants=len(ending))
         saved = tx.save_lock(lock, rules.creation_event(lock, by=caller))

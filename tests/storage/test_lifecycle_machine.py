@@ -25,8 +25,8 @@ EXAMPLES = int(os.environ.get("EXAMPLES", "4"))
 def naming(monkeypatch: pytest.MonkeyPatch) -> Naming:
     naming = Naming()
     monkeypatch.setattr(grants, "new_name", naming)
-    monkeypatch.setattr(delegations, "new_name", naming)
-    monkeypatch.setattr(proposals, "name_in_order", naming)
+    for module in (delegations, proposals):
+        monkeypatch.setattr(module, "name_in_order", naming)
     return naming
 
 

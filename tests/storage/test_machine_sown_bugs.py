@@ -146,9 +146,9 @@ def by_rules(*names: str) -> type[CommitMachine]:
 def walk(sqlite_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """The machine on SQLite by the rules named, with the same steps each time, up to the first fault."""
     naming = Naming()
-    for module in (grants, delegations):
-        monkeypatch.setattr(module, "new_name", naming)
-    monkeypatch.setattr(proposals, "name_in_order", naming)
+    monkeypatch.setattr(grants, "new_name", naming)
+    for module in (delegations, proposals):
+        monkeypatch.setattr(module, "name_in_order", naming)
     store = Store(sqlite_url, clock=clock)
     stored = Stored(store, naming)
 

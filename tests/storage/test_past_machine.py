@@ -116,9 +116,9 @@ def naming(monkeypatch: pytest.MonkeyPatch) -> Naming:
     from jit_service.use_cases import delegations, grants, proposals
 
     naming = Naming()
-    for module in (grants, delegations):
-        monkeypatch.setattr(module, "new_name", naming)
-    monkeypatch.setattr(proposals, "name_in_order", naming)
+    monkeypatch.setattr(grants, "new_name", naming)
+    for module in (delegations, proposals):
+        monkeypatch.setattr(module, "name_in_order", naming)
     return naming
 
 

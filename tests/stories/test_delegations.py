@@ -19,6 +19,15 @@ def delegated(story: Story) -> Any:
     return story.must(story.ben, DELEGATIONS + "CreateDelegation", {"delegation": wanted})
 
 
+def test_those_of_one_instant_are_listed_newest_first(story: Story) -> None:
+    story.create_policy()
+    names = [delegated(story).name for _ in range(6)]
+
+    listed = story.must(story.ben, DELEGATIONS + "ListDelegations", {"pageSize": 6}).delegations
+
+    assert [found.name for found in listed] == names[::-1]
+
+
 def approves(story: Story) -> str:
     return story.call(story.dave, GRANTS + "ApproveGrant", {"name": story.asks().name}).reason
 

@@ -388,6 +388,14 @@ def test_lists_have_what_stands_and_the_rest_if_asked_for(story: Story) -> None:
         assert {found.name for found in everything if story.id in found.principal} == {lock.name, lifted.name}
 
 
+def test_those_of_one_instant_are_listed_newest_first(story: Story) -> None:
+    names = [story.locks(principal=f"service:job-{number}-{story.id}").name for number in range(6)]
+
+    listed = story.must(story.auditor, LOCKS + "ListLocks", {"pageSize": 1000}).locks
+
+    assert [found.name for found in listed if story.id in found.principal] == names[::-1]
+
+
 def test_a_responder_locks_and_revokes_and_changes_nothing_else(story: Story) -> None:
     story.create_policy()
     grant = story.granted()
