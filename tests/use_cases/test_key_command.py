@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
+from jit_service.runtime.dev_issuer import DevIssuer
 from jit_service.runtime.service import ServiceError, open_store
 from jit_service.settings import Settings, SettingsError
+from jit_service.storage.migrate import migrate
+from jit_service.storage.sealing_keys import SealingKeys
 from jit_service.use_cases import keyring
 from jit_service.use_cases.keyring import KeyFileError, secrets_by
+from tests.storage.people import add_policy
 
 KEY = bytes(range(32))
 TEXT = base64.b64encode(KEY).decode()
 MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
+PAGE = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
 
 
 def shell(script: str) -> str:
@@ -111,34 +123,82 @@ def test_one_source_only_and_its_arguments_are_not_shown(tmp_path: Path) -> None
     assert " key_command=cat … " in Settings.load(key_command="cat --pin hunter2").effective()
 
 
-def test_an_hsm_opens_the_key_with_a_private_key_that_never_leaves_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As docs/operating.md says it, with SoftHSM as the HSM."""
+@dataclass(frozen=True)
+class Hsm:
+    """SoftHSM as the HSM of docs/operating.md, a directory in place of /etc/jit, and a shell on the host."""
+
+    directory: Path
+    blocks: Sequence[str]
+
+    @property
+    def command(self) -> str:
+        """The page's key command."""
+        return str(yaml.safe_load(self.blocks[1])["key_command"])
+
+    def run(self, *numbers: int) -> str:
+        """Runs blocks of the page in one shell, and returns what they print."""
+        script = "\n".join(self.blocks[number] for number in numbers)
+        done = subprocess.run(
+            ["/bin/bash", "-ec", script], cwd=self.directory, check=False, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture
+def hsm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hsm:
+    """An HSM with a token, which makes its key by the page's first block."""
     if not MODULE.exists() or shutil.which("pkcs11-tool") is None:
         pytest.skip("softhsm2 and opensc are not installed: apt-get install softhsm2 opensc")
-    (tmp_path / "tokens").mkdir()
-    (tmp_path / "softhsm2.conf").write_text(f"directories.tokendir = {tmp_path / 'tokens'}\n")
-    environment = os.environ | {"SOFTHSM2_CONF": str(tmp_path / "softhsm2.conf")}
-    tool = ["pkcs11-tool", "--module", str(MODULE), "--token-label", "jit", "--pin", "1234"]
-    mechanism = ["--mechanism", "RSA-PKCS-OAEP", "--hash-algorithm", "SHA-1", "--mgf", "MGF1-SHA1"]
-
-    def run(*command: str) -> None:
-        subprocess.run(command, env=environment, check=True, capture_output=True, cwd=tmp_path)
-
-    run("softhsm2-util", "--init-token", "--free", "--label", "jit", "--pin", "1234", "--so-pin", "5678")
-    run(*tool, "--login", "--keypairgen", "--key-type", "rsa:2048", "--id", "01", "--label", "jit-seal")
-    run(*tool, "--read-object", "--type", "pubkey", "--id", "01", "--output-file", "public.der")
-    run("openssl", "rsa", "-pubin", "-inform", "DER", "-in", "public.der", "-out", "public.pem")
-    (tmp_path / "plain").write_text(TEXT)
-    run("openssl", "pkeyutl", "-encrypt", "-pubin", "-inkey", "public.pem", "-in", "plain", "-out", "sealed.key",
-        "-pkeyopt", "rsa_padding_mode:oaep")  # fmt: skip
-    opening = [*tool, "--login", "--decrypt", "--id", "01", *mechanism, "--input-file", str(tmp_path / "sealed.key")]
-
+    directory = tmp_path / "etc"
+    (directory / "tokens").mkdir(parents=True)
+    (directory / "softhsm2.conf").write_text(f"directories.tokendir = {directory / 'tokens'}\n")
     # The PIN is in the environment, not in the arguments, which everybody on the host can read.
-    monkeypatch.setenv("SOFTHSM2_CONF", environment["SOFTHSM2_CONF"])
-    monkeypatch.setenv("PIN", "1234")
-    got = secrets_by(shlex.join("env:PIN" if word == "1234" else word for word in opening))
+    environment = {"PIN": "1234", "SOFTHSM2_CONF": str(directory / "softhsm2.conf"), "JIT_DATA_DIR": str(tmp_path)}
+    issuers = directory / "issuers.yaml"
+    issuers.write_text(f"[{DevIssuer(tmp_path).issuer().model_dump_json(exclude_defaults=True)}]")
+    for name, value in (environment | {"JIT_ISSUERS_FILE": str(issuers)}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    made = ["softhsm2-util", "--init-token", "--free", "--label", "jit", "--pin", "1234", "--so-pin", "5678"]
+    subprocess.run(made, check=True, capture_output=True)
+    section = PAGE.partition("**From a KMS or an HSM.**")[2].partition("With a cloud's KMS")[0]
+    blocks = re.findall(r"^```\n(.*?)^```$", section.replace("/etc/jit", str(directory)), re.DOTALL | re.MULTILINE)
+    hsm = Hsm(directory, blocks)
+    hsm.run(0)
+    monkeypatch.setenv("JIT_KEY_COMMAND", hsm.command)
+    return hsm
 
-    assert got == (KEY,)
-    assert TEXT.encode() not in (tmp_path / "sealed.key").read_bytes()
+
+def test_an_hsm_opens_the_key_with_a_private_key_that_never_leaves_it(hsm: Hsm) -> None:
+    (key,) = secrets_by(hsm.command)
+
+    assert len(key) == 32
+    assert base64.b64encode(key) not in (hsm.directory / "sealed.key").read_bytes()
+
+
+def test_the_key_from_an_hsm_is_rotated_by_the_steps_of_the_page(
+    hsm: Hsm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyring, "_RUN_AGAIN_SECONDS", 0.0)
+    settings = Settings.load(data_dir=tmp_path, key_command=hsm.command)
+    migrate(settings.store_url)
+    (old,) = secrets_by(hsm.command)
+    with closing(open_store(settings)) as running:
+        add_policy(running)
+
+        hsm.run(2, 3)
+        told = [json.loads(line) for line in hsm.run(4).splitlines()]
+
+        new, still = secrets_by(hsm.command)
+        assert still == old
+        add_policy(running, name="policies/after")
+    ids = [SealingKeys.of(key).first.key_id for key in (old, new)]
+    assert [(each["replacedKey"], each["sealingKey"], each["dryRun"]) for each in told] == [(*ids, True), (*ids, False)]
+
+    hsm.run(2, 5)
+
+    assert secrets_by(hsm.command) == (new,)
+    assert secrets_by(hsm.command.replace("sealed.key", "sealed.old")) == (old,)
+    with closing(open_store(settings)) as store:
+        add_policy(store, name="policies/later")
