@@ -145,7 +145,7 @@ bench: $(STAMP) $(BENCH_STAMP) ## Measure everything on a quiet machine, in abou
 bench-quick: $(STAMP) $(BENCH_STAMP) ## Measure the core of it in about eight minutes, two of them at saturation; writes into .data/bench/quick only.
 	@PYTHONPATH=.:clients/python $(BENCH)/bin/python -m bench run --quick $(ARGS)
 
-capacity: $(STAMP) $(BENCH_STAMP) ## Measure what a grant, a replica and a watcher cost, and write docs/capacity.md, in about three minutes.
+capacity: $(STAMP) $(BENCH_STAMP) ## Measure what grants, replicas, watchers and a long audit log cost, and write docs/capacity.md, in about half an hour and 20 GB.
 	@PYTHONPATH=.:clients/python $(BENCH)/bin/python -m bench.capacity $(ARGS)
 
 bench-report: $(STAMP) $(BENCH_STAMP) ## Make summary, pictures and page again from the rows in bench/results.

@@ -1,10 +1,10 @@
 """What one grant, check, record, replica and watcher cost, and what that makes of a large installation.
 
-    python -m bench.capacity [--most 1000000]
+    python -m bench.capacity [--only grants] [--only logs] [--most 1000000] [--records 100000000]
 
-It measures grants, replicas and watchers on this machine, takes the costs of checks and records from the rows of the
-other parts in bench/results, and writes docs/capacity.md. What is beyond the measured sizes is multiplied, and the page
-says so.
+It measures grants, replicas and watchers on this machine, and searches of a long audit log on both databases, takes the
+costs of checks and records from the rows of the other parts in bench/results, and writes docs/capacity.md. What is
+beyond the measured sizes is multiplied, and the page says so.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing import Any, Final
 
 import psutil
 
-from bench import machine
+from bench import audit_index, audit_log, lists, machine, seed
 from bench.machine import ROOT
 from bench.page_of_capacity import Measured, text
 from bench.results import Row
@@ -35,6 +35,11 @@ from jitaccess import JitClient, LocalChecker
 RESULT: Final = ROOT / "bench" / "results" / "capacity.json"
 PAGE: Final = ROOT / "docs" / "capacity.md"
 SIZES: Final = (10_000, 100_000, 1_000_000)
+_RECORDS: Final = 100_000_000
+_REAL_RECORDS: Final = 200_000
+"""So many checks are made; a longer log repeats their pieces."""
+_DATABASES: Final = ("sqlite", "postgresql")
+_PARTS: Final = ("grants", "logs")
 _WATCHERS: Final = 12
 _CHANGES: Final = 200
 
@@ -43,14 +48,32 @@ def main() -> None:
     """Measures, and writes the page."""
     parser = argparse.ArgumentParser(prog="python -m bench.capacity", description=__doc__.splitlines()[0])
     parser.add_argument("--most", type=int, default=SIZES[-1], help="stores of at most so many grants")
+    parser.add_argument("--records", type=int, default=_RECORDS, help="an audit log of so many records")
+    parser.add_argument("--only", action="append", choices=_PARTS, help="measure this part, and keep the others'")
     parser.add_argument("--page-only", action="store_true", help="write the page again from the last figures")
     given = parser.parse_args()
-    if not given.page_only:
-        RESULT.write_text(json.dumps(_measured([size for size in SIZES if size <= given.most]), indent=1) + "\n")
-    PAGE.write_text(text(json.loads(RESULT.read_text()), _rows()))
+    found = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        "grants": lambda: _grants([size for size in SIZES if size <= given.most]),
+        "logs": lambda: {"logs": [_log(database, given.records) for database in _DATABASES]},
+    }
+    for part in () if given.page_only else given.only or _PARTS:
+        # Written part by part: what was measured stays where the next one fails.
+        found[part] = _stamp() | parts[part]()
+        RESULT.write_text(json.dumps(found, indent=1) + "\n")
+    PAGE.write_text(text(found, _rows()))
 
 
-def _measured(sizes: list[int]) -> dict[str, Any]:
+def _stamp() -> dict[str, Any]:
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join(["python -m bench.capacity", *sys.argv[1:]]),
+        "versions": machine.versions(),
+        "machine": machine.environment(),
+    }
+
+
+def _grants(sizes: list[int]) -> dict[str, Any]:
     sized = []
     for size in sizes:
         _say(f"{size:,} grants")
@@ -69,22 +92,44 @@ def _measured(sizes: list[int]) -> dict[str, Any]:
                 )
             )
     _say("watchers")
-    return {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": f"python -m bench.capacity --most {sizes[-1]}",
-        "versions": machine.versions(),
-        "machine": machine.environment(),
-        "sizes": [asdict(each) for each in sized],
-        "watchers": _watchers(sizes[0]),
-    }
+    return {"sizes": [asdict(each) for each in sized], "watchers": _watchers(sizes[0])}
+
+
+def _log(database: str, records: int) -> dict[str, Any]:
+    """Returns what a service needs that starts on so long a log, and how long the newest page of each filter takes."""
+    _say(f"{records:,} records on {database}")
+    with _bench() as (bench, _):
+        mode = Mode(transport="grpcio", database=database)
+        first = bench.ours(mode)
+        lists.check(first, min(_REAL_RECORDS, records))
+        first.processes[0].stop()
+        with closing(seed.opened(first.url)) as store:
+            pieces = audit_index.lengthen(store, records)
+            disk = audit_index.disk_bytes(store)
+        running = bench.ours(mode, url=first.url)
+        searches = list(audit_log.searched(running, list(audit_log.FILTERS), audit_log.samples(running)))
+        return {
+            "database": database,
+            "records": audit_log.event_count(running),
+            "pieces": pieces,
+            "start_seconds": round(running.started_in, 2),
+            "service_bytes": running.processes[0].memory(),
+            "disk_bytes": disk,
+            "searches": searches,
+        }
 
 
 @contextmanager
 def _running(size: int) -> Iterator[tuple[Running, Path]]:
+    with _bench() as (bench, directory):
+        yield bench.ours(Mode(transport="grpcio", grants=size)), directory
+
+
+@contextmanager
+def _bench() -> Iterator[tuple[Bench, Path]]:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jit-capacity-")))
-        bench = Bench(directory, stack)
-        yield bench.ours(Mode(transport="grpcio", grants=size)), directory
+        yield Bench(directory, stack), directory
 
 
 def _replica(running: Running) -> tuple[int, float]:

@@ -100,7 +100,7 @@ def _measure(bench: Bench, recorder: Recorder, store: Store, mode: Mode) -> None
         bench.stack.callback(bench.postgresql().drop, url)
     running = bench.ours(mode, url=url)
     if store.what == "audit":
-        _check(running, store.size)
+        check(running, store.size)
     recorder.started(store.name, seconds=time.perf_counter() - begin)
     pages = store.pages(running)
     rows = {name: _timed(running, page) for name, page in pages.items()}
@@ -132,7 +132,7 @@ def _read(recorder: Recorder, store: Store, running: Running) -> None:
         recorder.row(store.name, 1, kind, {"what": store.what, "size": store.size} | read())
 
 
-def _check(running: Running, records: int) -> None:
+def check(running: Running, records: int) -> None:
     """Has the service check until its log holds so many records, in batches."""
     while (missing := records - audit_log.event_count(running)) > 0:
         asked = facts.questions(count=min(missing, 100 * _BATCH), seed=missing)

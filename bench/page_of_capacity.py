@@ -18,7 +18,7 @@ _DAY: Final = 86_400
 _GIB: Final = 2**30
 _PAGE: Final = """# Capacity
 
-Written by `make capacity` (`{command}`, at {at}, commit {commit}) and from the rows of `make bench`; do not edit.
+Written by `make capacity` ({stamps}) and from the rows of `make bench`; do not edit.
 These are timings of a shared machine with two cores: take them as sizes, and measure your own with the same command.
 
 ## What each costs
@@ -39,12 +39,13 @@ These are timings of a shared machine with two cores: take them as sizes, and me
 ## A large installation
 {grants:,} live grants, {checks:,} checks a day, {hosts} hosts with services that ask. The peak is taken as {peak}
 times the day's mean,
-and a core is used to {core:.0f} %. All of it is multiplied from the table above; nothing of this size was run.
+and a core is used to {core:.0f} %. All of it is multiplied from the table above; no installation of this size was run.
 
 | what | needed | then |
 | --- | --- | --- |
 {model}
 
+{logs}
 ## What breaks first, and what to do then
 1. **Memory.** Each process keeps all live grants. Where they do not fit, run fewer, larger processes on a host
    (workers do not share them), or a store for each tenant or region, each with its own log and its own key.
@@ -61,6 +62,19 @@ and a core is used to {core:.0f} %. All of it is multiplied from the table above
 """
 
 
+_LOGS: Final = """## A long audit log
+A service that starts on a log of {records:,} records, in {pieces:,} pieces, with 100,000 live grants. {real}
+Each search is for the newest page of 50, 20 times, over gRPC with a new connection each: p50 (p99) in ms. The instants
+and decisions that are asked for are of the oldest pieces, behind all others.
+
+| | {databases} |
+| --- {columns}|
+{rows}
+"""
+_REAL: Final = "The checks of the first 200 were made; the others are these again, at places and times of their own."
+_PAGE_SIZE: Final = 50
+
+
 @dataclass(frozen=True, kw_only=True)
 class Measured:
     """A size of the store: start in seconds, memory of the service and of a replica, and the file, in bytes."""
@@ -75,13 +89,14 @@ class Measured:
 
 def text(measured: dict[str, Any], rows: list[Row]) -> str:
     """Returns the page. No number there is typed by hand, but the assumptions of the model."""
-    sizes = [Measured(**each) for each in measured["sizes"]]
+    grants = measured["grants"]
+    sizes = [Measured(**each) for each in grants["sizes"]]
     small, large = sizes[0], sizes[-1]
     per = {
         name: (getattr(large, name) - getattr(small, name)) / (large.grants - small.grants)
         for name in ("service_bytes", "file_bytes", "replica_bytes")
     }
-    checks, disk, watchers = _checks(rows), _disk_of_a_check(rows), measured["watchers"]
+    checks, disk, watchers = _checks(rows), _disk_of_a_check(rows), grants["watchers"]
     sized = [
         f"| {each.grants:,} | {each.start_seconds:.1f} | {_mib(each.service_bytes)} | {_mib(each.file_bytes)} "
         f"| {_mib(each.replica_bytes)} | {each.replica_seconds:.1f} |"
@@ -89,9 +104,11 @@ def text(measured: dict[str, Any], rows: list[Row]) -> str:
     ]
     modes = [f"| {name} | {cost:,.0f} | {1e6 * _CORE / cost:,.0f} |" for name, cost in checks.items()]
     return _PAGE.format(
-        at=measured["at"],
-        command=measured["command"],
-        commit=measured["versions"]["commit"],
+        stamps="; ".join(
+            f"{part}: `{of['command']}`, at {of['at']}, commit {of['versions']['commit']}"
+            for part, of in measured.items()
+        ),
+        logs=_long_logs(measured["logs"]["logs"]) if "logs" in measured else "",
         sizes="\n".join(sized),
         modes="\n".join(modes),
         service=per["service_bytes"],
@@ -130,6 +147,32 @@ def _model(per: dict[str, float], checks: dict[str, float], disk: float, watcher
     followed = _HOSTS * watchers["change_cpu_us"]
     rows.append(("a change, told to a watcher on each host", f"{followed / 1000:,.1f} ms of CPU", "in all services"))
     return "\n".join(f"| {what} | {need} | {then} |" for what, need, then in rows)
+
+
+def _long_logs(logs: list[dict[str, Any]]) -> str:
+    """Returns the section of long logs: a column a database."""
+    lines: dict[str, list[str]] = {"on the disk, GiB": [], "start, s": [], "memory of the service, MiB": []}
+    for log in logs:
+        figures = (f"{log['disk_bytes'] / _GIB:,.1f}", f"{log['start_seconds']:.1f}", _mib(log["service_bytes"]))
+        for cells, figure in zip(lines.values(), figures, strict=False):
+            cells.append(figure)
+        for row in log["searches"]:
+            lines.setdefault(f"search: {row['filter']}", []).append(_searched(row))
+    return _LOGS.format(
+        records=logs[0]["records"],
+        pieces=logs[0]["pieces"],
+        real=_REAL,
+        databases=" | ".join(log["database"] for log in logs),
+        columns="| --- " * len(logs),
+        rows="\n".join(f"| {what} | {' | '.join(cells)} |" for what, cells in lines.items()),
+    )
+
+
+def _searched(row: Row) -> str:
+    if "void" in row:
+        return f"failed: {row['void']}"
+    part = "" if row["found"] == _PAGE_SIZE else f", {row['found']} found"
+    return f"{row['p50_ms']:,.1f} ({row['p99_ms']:,.1f}){part}"
 
 
 def _checks(rows: list[Row]) -> dict[str, float]:

@@ -89,10 +89,16 @@ def key_file() -> Path:
     return path
 
 
+def opened(url: str) -> Store:
+    """Opens such a database."""
+    keys = SealingKeys.of(*secrets_of(key_file()))
+    return Store(url.replace("postgresql://", "postgresql+psycopg://", 1), clock=lambda: datetime.now(UTC), keys=keys)
+
+
 def fill(url: str, content: Content) -> None:
     """Gives an empty database the schema, the policies and that content."""
     migrate(url)
-    store = Store(url, clock=lambda: datetime.now(UTC), keys=SealingKeys.of(*secrets_of(key_file())))
+    store = opened(url)
     try:
         policies.apply(store, Caller(principal=SERVICE), policy_file.load(POLICY_FILE), prune=False)
         with store.snapshot() as snapshot:
