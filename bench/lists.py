@@ -132,13 +132,13 @@ def _read(recorder: Recorder, store: Store, running: Running) -> None:
         recorder.row(store.name, 1, kind, {"what": store.what, "size": store.size} | read())
 
 
-def check(running: Running, records: int) -> None:
+def check(running: Running, records: int, *, batch: int = _BATCH, at_once: int = 8) -> None:
     """Has the service check until its log holds so many records, in batches."""
     while (missing := records - audit_log.event_count(running)) > 0:
         asked = facts.questions(count=min(missing, 100 * _BATCH), seed=missing)
-        size = min(_BATCH, len(asked))
+        size = min(batch, len(asked))
         call = batch_call(running, asked, size)
-        tally = frames.each_once(running.address, call, connections=4, streams=2)
+        tally = frames.each_once(running.address, call, connections=at_once, streams=1)
         if tally.faults:
             raise Unavailable(f"checks failed: {', '.join(tally.faults)}")
 

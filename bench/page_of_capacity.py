@@ -71,7 +71,7 @@ and decisions that are asked for are of the oldest pieces, behind all others.
 | --- {columns}|
 {rows}
 """
-_REAL: Final = "The checks of the first 200 were made; the others are these again, at places and times of their own."
+_REAL: Final = "200,000 checks were made; all other pieces are theirs again, at places and times of their own."
 _PAGE_SIZE: Final = 50
 
 
