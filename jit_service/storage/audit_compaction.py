@@ -19,29 +19,32 @@ from jit_service.storage.sealing import Sealer
 PIECE: Final = 1024
 """A piece has at least so many records, and the row that completes it as a whole."""
 _MAX_BYTES: Final = 4 * 2**20
-_MOST_KNOWN: Final = 64 * PIECE
+_MOST_BYTES: Final = 8 * 2**20
 
 
 class OwnBlocks:
     """The latest blocks that this process wrote, with their outlines, until they are merged.
 
     Without it half of what merging costs is to read records whose writer knew what a summary says of them. The latest
-    65,536 records are kept, at about 100 B each: those of blocks that others merge, and of more than can be merged in
-    time, are forgotten.
+    8 MiB are kept: 10,000 records that were written one by one, and six times as many of full blocks. Those of blocks
+    that others merge, and of more than can be merged in time, are forgotten.
     """
 
     def __init__(self) -> None:
         self._kept: dict[int, tuple[bytes, Outline]] = {}
-        self._count = 0
+        self._size = 0
         # Those who append add, and who merges forgets.
         self._lock = threading.Lock()
 
     def add(self, appended: Appended, outline: Outline) -> None:
         """Keeps the outline of what was appended."""
         with self._lock:
+            if appended.seq in self._kept:
+                # The store went back to an earlier state meanwhile.
+                self._drop(appended.seq)
             self._kept[appended.seq] = appended.stored, outline
-            self._count += len(outline.digests)
-            while self._count > _MOST_KNOWN:
+            self._size += _size(appended.stored, outline)
+            while self._size > _MOST_BYTES:
                 self._drop(next(iter(self._kept)))
 
     def outline_of(self, block: Block) -> Outline | None:
@@ -58,8 +61,11 @@ class OwnBlocks:
                 self._drop(seq)
 
     def _drop(self, seq: int) -> None:
-        _, outline = self._kept.pop(seq)
-        self._count -= len(outline.digests)
+        self._size -= _size(*self._kept.pop(seq))
+
+
+def _size(stored: bytes, outline: Outline) -> int:
+    return len(stored) + sum(map(len, outline.digests))
 
 
 def next_blocks(log: AuditLog, own: OwnBlocks) -> list[tuple[Block, Outline | None]]:

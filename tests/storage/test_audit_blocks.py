@@ -366,10 +366,10 @@ def test_a_row_that_somebody_changed_is_not_merged_for_what_its_writer_knows_of_
 
 
 def test_what_a_process_knows_of_its_blocks_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit_compaction, "_MOST_KNOWN", 4)
+    monkeypatch.setattr(audit_compaction, "_MOST_BYTES", 2 * len(b"stored" + b"digests" * 2))
     own = OwnBlocks()
 
-    for seq in (2, 4, 6):
+    for seq in (2, 2, 2, 4, 6):
         own.add(Appended(seq, b"stored"), Outline(NOON, NOON, [b"digests"] * 2))
 
     known = [own.outline_of(Block(seq, b"stored", 2, (Mark(2, b""),))) is not None for seq in (2, 4, 6)]
