@@ -361,7 +361,8 @@ def change_fact(columns: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the part of a change that is sealed, from the columns to be written or those that were read."""
     document = columns["document"]
     if isinstance(document, str):
-        document = from_json(document)
+        # Its texts are of this change alone: the parser would remember thousands of them for others.
+        document = from_json(document, cache_strings="keys")
     return {name: columns[name] for name in ("type", "at", "grant_name")} | {"document": document}
 
 

@@ -17,14 +17,14 @@ from jit_service.domain.errors import StoreUnavailable
 from jit_service.domain.grants.delegation import NewDelegation as WantedDelegation
 from jit_service.domain.grants.lock import NewLock, Target
 from jit_service.runtime.sweeper import record_run_out
-from jit_service.storage import Store
+from jit_service.storage import Store, rows
 from jit_service.storage.grant_loader import GrantLoader
 from jit_service.storage.sealing import Sealer
 from jit_service.storage.sealing_keys import SealingKeys
 from jit_service.storage.snapshot import Snapshot
 from jit_service.use_cases import audit, delegations, grants, locks, policies, signals
 from tests import checking
-from tests.conftest import HOUR, Clock
+from tests.conftest import HOUR, NOON, Clock
 from tests.domain.factories import deny_policy
 from tests.domain.test_sown_bugs import Twin, demand_caught
 from tests.storage.histories import put_back, tables
@@ -260,6 +260,15 @@ def test_what_ran_out_is_no_change_of_somebody_elses(site: Site, clock: Clock, r
     for each in (store, site.store):
         assert not checking.check(each, GATEWAY, asked).decision.allowed
     assert audit.verify(store).differing == ""
+
+
+def test_the_texts_of_a_change_are_not_remembered_for_others() -> None:
+    columns = {"type": "GRANT_REQUESTED", "at": NOON, "grant_name": "grants/1", "document": '{"etag": "of this alone"}'}
+
+    first, second = (rows.change_fact(columns)["document"]["etag"] for _ in range(2))
+
+    assert first == second
+    assert first is not second
 
 
 def test_another_key_reads_nothing(site: Site) -> None:
