@@ -31,6 +31,8 @@ from jitaccess.v1.access_pb2 import CheckAccessRequest
 CHECK_ACCESS: Final = "/jitaccess.v1.AccessService/CheckAccess"
 # Envoy gives each call another one. With it no two calls through Envoy would have a sender in common.
 _REQUEST_ID: Final = "x-request-id"
+_MAX_STANDINGS: Final = 1000
+_Standing = tuple[Asker, str | None, str | None]
 _refusals = RefusalLog(logging.getLogger(__name__))
 
 
@@ -60,7 +62,7 @@ class _Sender(NamedTuple):
     """
 
     caller: Caller
-    standing: tuple[Asker, str | None, str | None]
+    standing: _Standing
 
 
 class BatchCheckHandler:
@@ -75,6 +77,8 @@ class BatchCheckHandler:
         self._has_met = has_met
         self._checker = checker
         self._known: GenerationalCache[tuple[bytes, object], _Sound] = GenerationalCache(MAX_KNOWN)
+        # Thousands of known requests have one standing, which they hold as one object.
+        self._standings: GenerationalCache[_Standing, _Standing] = GenerationalCache(_MAX_STANDINGS)
 
     def __call__(self, calls: Sequence[Call]) -> Sequence[Answer]:
         answers: list[Answer] = [None] * len(calls)
@@ -104,7 +108,10 @@ class BatchCheckHandler:
         caller = self._admission.identify_in_batch(CHECK_ACCESS, call, identified)
         if not self._has_met(caller):
             raise _Aside
-        return _Sender(caller, (asker(caller), *edge_metadata(call.metadata)))
+        standing = asker(caller), *edge_metadata(call.metadata)
+        if (known := self._standings.get(standing)) is None:
+            self._standings.put(standing, known := standing)
+        return _Sender(caller, known)
 
     def _sound(self, call: Call, sender: _Sender) -> _Sound:
         request = CheckAccessRequest.FromString(call.payload)

@@ -185,6 +185,14 @@ def test_a_sender_is_looked_into_once_though_envoy_gives_each_call_an_id(
     assert [event.origin.trace_id for event in recorded(lane.store)] == ["", "", "", "a" * 32]
 
 
+def test_all_that_is_known_of_one_asker_shares_one_standing(lane: Batch) -> None:
+    for resource in ("database/orders/us", "database/orders/fr"):
+        lane.together([lane.call(resource=resource)])
+
+    assert len({payload for payload, _ in lane.together._known._young}) == 2
+    assert len({id(standing) for _, standing in lane.together._known._young}) == 1
+
+
 def test_a_token_that_is_over_is_not_believed_once_more(lane: Batch) -> None:
     call = lane.call()
     assert lane.ask(call)
