@@ -182,7 +182,7 @@ def environment() -> dict[str, Any]:
         "kernel": platform.release(),
         "system": platform.system(),
         "load_before": [round(load, 2) for load in os.getloadavg()],
-        "command": " ".join(["python", "-m", "bench", *sys.argv[1:]]),
+        "command": " ".join(["python", "-m", "bench", *measured_by(sys.argv[1:])]),
         "versions": versions(),
     }
 
@@ -193,6 +193,15 @@ def _cpu_model() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.machine()
+
+
+def measured_by(arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments but for the place of the rows, which is of one machine and changes no figure."""
+    kept = list(arguments)
+    while "--results" in kept:
+        at = kept.index("--results")
+        del kept[at : at + 2]
+    return [argument for argument in kept if not argument.startswith("--results=")]
 
 
 def _output(*command: str) -> str:
