@@ -36,9 +36,13 @@ class Program:
 
 
 def _make_commands() -> None:
+    from pydantic import TypeAdapter
+
     from jitaccess.cli.app import _command
 
     _command(completes=False)
+    # typer makes one for each value of a command, and the first of a process looks for plugins.
+    TypeAdapter(str)
 
 
 PROGRAMS = {
