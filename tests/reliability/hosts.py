@@ -58,6 +58,9 @@ class ServiceHosts:
         for service in self.services:
             service.start()
         self.start_envoy()
+        # Envoy answers as soon as one of them does.
+        for number, _ in enumerate(self.services, 1):
+            self.wait_until_ready(number)
 
     def start_envoy(self) -> None:
         """Starts Envoy, and returns when the service answers through it."""

@@ -41,6 +41,7 @@ TABLE: dict[str, dict[str, str]] = {operation.label: answers for operation, answ
 JOB = "service:job"
 DRAFT = replace(permissions.POLICY, revision=0)
 LESS = "1800s"
+BEFORE_ALL = "2000-01-01T00:00:00Z"
 
 
 class Case:
@@ -208,8 +209,8 @@ WALK: dict[str, Prepared] = {
     "approve another admin's proposal": lambda case, _: case.proposed(case.second, "Approve"),
     "reject the admin's proposal": lambda case, _: case.proposed(case.story.admin, "Reject"),
     "test policies": trying,
-    "simulate policies": bodiless(POLICIES + "SimulatePolicies"),
-    "follow the simulation of policies": bodiless(POLICIES + "StreamPolicySimulation"),
+    "simulate policies": bodiless(POLICIES + "SimulatePolicies", endTime=BEFORE_ALL),
+    "follow the simulation of policies": bodiless(POLICIES + "StreamPolicySimulation", endTime=BEFORE_ALL),
     "set a signal": setting_a_signal,
     "read the signals": bodiless(SIGNALS + "ListSignals"),
     "delegate one's own right to review": delegating,
