@@ -6,7 +6,6 @@ import base64
 import os
 import re
 import subprocess
-import sys
 import textwrap
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +19,7 @@ from jit_service.notifications.template import PLACEHOLDERS, read_template
 from jit_service.settings import Settings
 from jitaccess import Unauthenticated
 from jitaccess.guards import Incoming
+from tests import prepared
 from tests.conftest import Clock
 from tests.world import running_world
 
@@ -68,7 +68,7 @@ def test_the_job_of_the_guide_judges_a_pull_request(tmp_path: Path) -> None:
     for command in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-qm", "policies"]):
         subprocess.run([*git, *command], cwd=tmp_path, check=True)
     policies = tmp_path / "policies.yaml"
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    path = f"{prepared.command('jit').parent}:{os.environ['PATH']}"
 
     def judged(text: str) -> subprocess.CompletedProcess[str]:
         policies.write_text(text)

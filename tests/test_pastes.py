@@ -23,6 +23,7 @@ from pathlib import Path
 import pytest
 
 from tests import prepared
+from tests.prepared.server import PROGRAMS
 from tests.test_commands import up
 from tests.typescript.built import build, install
 
@@ -104,13 +105,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def _link_environment(there: Path) -> None:
-    """Makes an environment like this one, but for its `jit`, which is a prepared one."""
+    """Makes an environment like this one, but for its `jit` and `jit-service`, which are prepared ones."""
     (there / "bin").mkdir(parents=True)
     for path in Path(sys.prefix).iterdir():
         if path.name != "bin":
             (there / path.name).symlink_to(path)
     for path in Path(sys.prefix, "bin").iterdir():
-        (there / "bin" / path.name).symlink_to(prepared.command("jit") if path.name == "jit" else path)
+        (there / "bin" / path.name).symlink_to(prepared.command(path.name) if path.name in PROGRAMS else path)
 
 
 def run(site: Site, pieces: Iterable[str], home: Path) -> list[str]:

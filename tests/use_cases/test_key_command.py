@@ -9,7 +9,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from jit_service.storage.migrate import migrate
 from jit_service.storage.sealing_keys import SealingKeys
 from jit_service.use_cases import keyring
 from jit_service.use_cases.keyring import KeyFileError, secrets_by
+from tests import prepared
 from tests.storage.people import add_policy
 
 KEY = bytes(range(32))
@@ -159,7 +159,7 @@ def hsm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hsm:
     issuers.write_text(f"[{DevIssuer(tmp_path).issuer().model_dump_json(exclude_defaults=True)}]")
     for name, value in (environment | {"JIT_ISSUERS_FILE": str(issuers)}).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    monkeypatch.setenv("PATH", str(prepared.command("jit-service").parent), prepend=os.pathsep)
     made = ["softhsm2-util", "--init-token", "--free", "--label", "jit", "--pin", "1234", "--so-pin", "5678"]
     subprocess.run(made, check=True, capture_output=True)
     section = PAGE.partition("**From a KMS or an HSM.**")[2].partition("With a cloud's KMS")[0]
