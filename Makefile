@@ -101,9 +101,9 @@ floods: $(STAMP) ## Measure what one caller can make all others carry (docs/limi
 mutants: $(STAMP) ## Change the domain one thing at a time and see that tests notice; MODULES="decision grants"; goes on where it was stopped.
 	@$(BIN)/python tools/mutants.py $(MODULES) $(ARGS)
 
-browser: ## Install Debian's chromium, for the tests of the console and of the page /docs; needs root.
-	@{ command -v chromium && command -v chromedriver; } >/dev/null || { apt-get update -qq && \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium chromium-driver >/dev/null; }
+browser: ## Install Debian's chromium without windows, for the tests of the console and of the page /docs; needs root.
+	@{ command -v chromium-headless-shell && command -v chromedriver; } >/dev/null || { apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium-headless-shell chromium-driver >/dev/null; }
 
 postgresql: ## Install Debian's PostgreSQL and PgBouncer, for the tests with TLS, a pooler, an older version; needs root.
 	@test -d /usr/lib/postgresql -a -x /usr/sbin/pgbouncer || { apt-get update -qq && \

@@ -68,10 +68,23 @@ NO_MORE = {
 
 
 @pytest.fixture(scope="package")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def shared_downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("downloads")
+
+
+@pytest.fixture
+def downloads(shared_downloads: Path) -> Path:
+    """Where the browser keeps what the test downloads, and nothing of earlier tests."""
+    for file in shared_downloads.iterdir():
+        file.unlink()
+    return shared_downloads
+
+
+@pytest.fixture(scope="package")
+def desk(tmp_path_factory: pytest.TempPathFactory, shared_downloads: Path) -> Iterator[Desk]:
     """Under dual control, which only those notice who change policies."""
     directory = tmp_path_factory.mktemp("console")
-    with running_browser() as browser, served(directory, browser, policies_dual_control=True) as desk:
+    with running_browser(shared_downloads) as browser, served(directory, browser, policies_dual_control=True) as desk:
         yield desk
 
 

@@ -109,10 +109,6 @@ class Window:
         self.wait_for(lambda: self._named("label", label))
         self.script(PASTE, label, text)
 
-    def keep_files(self, directory: Path) -> None:
-        """Keeps what this window downloads in the directory."""
-        self.browser.execute_cdp_cmd("Page.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(directory)})
-
     def key(self, key: str) -> None:
         """Presses a key where the focus is."""
         self.browser.switch_to.active_element.send_keys(key)

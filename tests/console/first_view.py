@@ -39,12 +39,12 @@ def main() -> None:
 
 @contextmanager
 def _desks(directory: Path) -> Iterator[Iterator[Desk]]:
-    with running_browser() as browser, served(directory, browser) as desk:
+    with running_browser(directory) as browser, served(directory, browser) as desk:
         desk.asks("alice", "wiki-write", "wiki/first")
 
         def each() -> Iterator[Desk]:
             for _ in range(RUNS):
-                with running_browser() as fresh:
+                with running_browser(directory) as fresh:
                     yield Desk(desk.service, directory, fresh)
 
         yield each()

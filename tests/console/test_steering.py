@@ -15,19 +15,18 @@ from tests.console.desk import Desk, Window
 
 
 def test_what_the_filter_means_of_the_log_is_exported_in_the_format_that_is_chosen(
-    desk: Desk, window: Window, tmp_path: Path
+    desk: Desk, window: Window, downloads: Path
 ) -> None:
     grant = desk.asks("alice", "wiki-write", "wiki/exported")["name"]
     desk.call("bob", "POST", f"{grant}:approve", {})
     auditor = window.be("auditor", "/audit?filter=" + quote(f'grant = "{grant}"'))
-    auditor.keep_files(tmp_path)
 
     auditor.press("Export what matches")
     Select(auditor.wait_for(lambda: auditor.find("main select"))).select_by_visible_text("CloudEvents")
     auditor.press("Export what matches")
-    auditor.wait_for((tmp_path / "audit-cloudevents.ndjson").exists)
+    auditor.wait_for((downloads / "audit-cloudevents.ndjson").exists)
 
-    as_it_is, in_envelopes = _lines(tmp_path / "audit-jitaccess.ndjson"), _lines(tmp_path / "audit-cloudevents.ndjson")
+    as_it_is, in_envelopes = (_lines(downloads / f"audit-{form}.ndjson") for form in ("jitaccess", "cloudevents"))
     assert [event["eventType"] for event in as_it_is] == ["GRANT_REQUESTED", "GRANT_APPROVED"]
     assert [event["data"] for event in in_envelopes] == as_it_is
 
@@ -37,23 +36,23 @@ def _lines(file: Path) -> list[Any]:
 
 
 def test_an_export_that_the_service_refuses_says_why_and_leaves_no_file(
-    desk: Desk, window: Window, tmp_path: Path
+    desk: Desk, window: Window, downloads: Path
 ) -> None:
     auditor = window.be("auditor", "/audit?filter=" + quote("colour = blue"))
-    auditor.keep_files(tmp_path)
 
     auditor.press("Export what matches")
 
     assert auditor.sees("colour", ".actions .notice")
-    assert list(tmp_path.iterdir()) == []
+    assert list(downloads.iterdir()) == []
 
 
-def test_the_log_is_verified_with_a_checkpoint_that_was_kept_before(desk: Desk, window: Window, tmp_path: Path) -> None:
+def test_the_log_is_verified_with_a_checkpoint_that_was_kept_before(
+    desk: Desk, window: Window, downloads: Path
+) -> None:
     auditor = window.be("auditor", "/audit")
-    auditor.keep_files(tmp_path)
     auditor.press("Keep a checkpoint of now")
-    auditor.wait_for((tmp_path / "checkpoint.jwt").exists)
-    kept = (tmp_path / "checkpoint.jwt").read_text()
+    auditor.wait_for((downloads / "checkpoint.jwt").exists)
+    kept = (downloads / "checkpoint.jwt").read_text()
     desk.asks("alice", "wiki-write", "wiki/after-the-checkpoint")
 
     _verify(auditor, kept)

@@ -27,8 +27,8 @@ SECONDS = 60
 
 
 @pytest.fixture(scope="module")
-def shared_browser() -> Iterator[Chrome]:
-    with running_browser() as browser:
+def shared_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    with running_browser(tmp_path_factory.mktemp("downloads")) as browser:
         yield browser
 
 

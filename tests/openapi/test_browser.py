@@ -1,8 +1,9 @@
-"""The page /docs in a real browser: Debian's chromium, which `make browser` installs."""
+"""The page /docs in a real browser: Debian's chromium-headless-shell, which `make browser` installs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from selenium.webdriver import Chrome
@@ -18,8 +19,8 @@ OPERATION = "operations-GrantService-GrantService_ApproveGrant"
 
 
 @pytest.fixture
-def browser() -> Iterator[Chrome]:
-    with running_browser() as browser:
+def browser(tmp_path: Path) -> Iterator[Chrome]:
+    with running_browser(tmp_path) as browser:
         yield browser
 
 
