@@ -11,7 +11,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -134,13 +134,20 @@ def postgresql_server() -> Iterator[str]:
     server.cleanup()
 
 
+@contextmanager
+def postgresql_copy(server: str, of: str) -> Iterator[str]:
+    """A copy of the server's database, while it is in use."""
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(server.format("postgres"), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {of} STRATEGY FILE_COPY")
+        yield _sqlalchemy(server.format(name))
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @pytest.fixture
 def postgresql_url(postgresql_server: str) -> Iterator[str]:
-    name = f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(postgresql_server.format("postgres"), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE template STRATEGY FILE_COPY")
-        yield _sqlalchemy(postgresql_server.format(name))
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with postgresql_copy(postgresql_server, "template") as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -153,7 +154,9 @@ def _remove_old_index(engine: Engine) -> None:
             Path(f"{engine.url.database}.audit-index{suffix}").unlink(missing_ok=True)
 
 
+@cache
 def _scripts() -> ScriptDirectory:
+    """Returns this version's migrations, each of which is a module to load: once for a process."""
     return ScriptDirectory.from_config(_config(None))
 
 
