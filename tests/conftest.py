@@ -189,8 +189,13 @@ _ON_EACH_TRANSPORT = (
     "tests/stories/test_watch.py",
     "tests/openapi/test_document.py",
 )
-# What holds requests open is grpcio's server on either.
-_ON_ONE_TRANSPORT = ("tests/rest/test_passing.py",)
+# What holds requests open is grpcio's server on either; the others ask for the same calls as other tests do.
+_ON_ONE_TRANSPORT = (
+    "tests/rest/test_access_requests.py",
+    "tests/rest/test_authzen_scenario.py",
+    "tests/rest/test_console.py",
+    "tests/rest/test_passing.py",
+)
 
 
 @pytest.hookimpl(optionalhook=True)

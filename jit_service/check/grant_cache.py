@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+from math import inf
 from typing import Final
 
 from jit_service.check.barrier import Barrier
@@ -22,7 +23,10 @@ from jit_service.storage.grant_loader import AnotherHistory
 from jit_service.storage.head import BEGINNING
 
 POLL_SECONDS: Final = 0.02
-"""How often the cache polls the store while no check does."""
+"""How often the cache polls the store while somebody rests on what it has, and no check reads the store."""
+IDLE_POLL_SECONDS: Final = 0.1
+"""How often it does once nobody has rested on it for IDLE_AFTER_SECONDS."""
+IDLE_AFTER_SECONDS: Final = 1.0
 _PROGRESS_SECONDS: Final = 1.0
 MAX_PAST: Final = 100
 """How many of a subject's ended grants are read to explain a no; the answer itself needs none of them."""
@@ -46,6 +50,8 @@ class GrantCache:
         door = store.door
         self._barrier = Barrier(self._catch_up, wait_seconds=WAIT_SECONDS, hangs=lambda: door.is_closed)
         self._fresh_at = 0.0
+        # When somebody last rested on the cache without a read of the store.
+        self._rested_at = -inf
         self._stopping = threading.Event()
         self._poller = threading.Thread(target=self._poll, name="live", daemon=True)
         self._load()
@@ -73,7 +79,8 @@ class GrantCache:
 
     def bounded(self, subjects: Iterable[str]) -> View:
         """Returns a view of the subjects that is at most `bound` old; reads the store only if the cache is older."""
-        if (age := time.monotonic() - self._fresh_at) > self._bound:
+        self._rested_at = time.monotonic()
+        if (age := self._rested_at - self._fresh_at) > self._bound:
             self._barrier.pass_()
             age = time.monotonic() - self._fresh_at
         return self._index.look(subjects, timedelta(seconds=age))
@@ -82,6 +89,12 @@ class GrantCache:
     def size(self) -> int:
         """How many grants it has: those that are scheduled or active."""
         return len(self._index)
+
+    @property
+    def poll_seconds(self) -> float:
+        """How long its thread waits until it next polls the store."""
+        is_idle = time.monotonic() - self._rested_at > IDLE_AFTER_SECONDS
+        return IDLE_POLL_SECONDS if is_idle else POLL_SECONDS
 
     @property
     def age(self) -> float:
@@ -94,8 +107,8 @@ class GrantCache:
 
     def held(self, subjects: Iterable[str]) -> View:
         """Returns the cached view of the subjects, however old it is; never reads the store."""
-        age = time.monotonic() - self._fresh_at
-        return self._index.look(subjects, timedelta(seconds=age))
+        self._rested_at = time.monotonic()
+        return self._index.look(subjects, timedelta(seconds=self._rested_at - self._fresh_at))
 
     def past(self, subject: str) -> Sequence[Candidate]:
         """Returns the subject's latest ended grants, which explain a no."""
@@ -156,7 +169,7 @@ class GrantCache:
 
     def _poll(self) -> None:
         faults = FaultLog(_log, "the store is not followed")
-        while not self._stopping.wait(POLL_SECONDS):
+        while not self._stopping.wait(self.poll_seconds):
             if time.monotonic() - self._fresh_at < POLL_SECONDS:
                 continue
             try:

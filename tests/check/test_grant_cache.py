@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from jit_service.check import GrantCache, View
+from jit_service.check import GrantCache, View, grant_cache
+from jit_service.check.grant_cache import IDLE_AFTER_SECONDS, IDLE_POLL_SECONDS, POLL_SECONDS
 from jit_service.check.index import Index, SubjectGrants
 from jit_service.domain.checks.cached_grant import CachedGrant, condense
 from jit_service.domain.checks.decision import Question, covers
@@ -399,6 +402,23 @@ def test_what_is_held_is_looked_at_without_asking_the_store(store: Store, view: 
     assert before.staleness is not None
     assert timedelta() < before.staleness < timedelta(minutes=1)
     assert [grant.name for grant in after.held[WHO].grants] == [given.name]
+
+
+@pytest.mark.parametrize("rest_on", [lambda view: view.bounded([WHO]), lambda view: view.held([WHO])])
+def test_the_store_is_polled_often_only_while_somebody_rests_on_what_is_held(
+    view: GrantCache, rest_on: Callable[[GrantCache], View], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instant = time.monotonic()
+    monkeypatch.setattr(grant_cache, "time", SimpleNamespace(monotonic=lambda: instant))
+    view.strong([WHO])
+    assert view.poll_seconds == IDLE_POLL_SECONDS
+
+    rest_on(view)
+    assert view.poll_seconds == POLL_SECONDS
+    instant += IDLE_AFTER_SECONDS
+    assert view.poll_seconds == POLL_SECONDS
+    instant += 0.001
+    assert view.poll_seconds == IDLE_POLL_SECONDS
 
 
 def test_what_is_replaced_is_another_object_and_what_is_not_is_the_same(store: Store, view: GrantCache) -> None:
