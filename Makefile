@@ -60,9 +60,10 @@ test-fast: $(STAMP) ## Run the tests of domain, check and client: no Envoy, no P
 properties: $(STAMP) ## Try each property with TIMES (20) as many examples as the whole suite does.
 	@TIMES=$(or $(TIMES),20) $(BIN)/python -m pytest --timeout 3600 $$(grep -rl "from tests.examples import" tests --include="test_*.py") $(ARGS)
 
-machines: $(STAMP) ## Walk the state machines by EXAMPLES (200) each, with a new seed: the domain and both databases beside the model.
+machines: $(STAMP) ## Walk the state machines by EXAMPLES (200) each, with a new seed: the domain and both databases beside the model, and to sown bugs.
 	@EXAMPLES=$(or $(EXAMPLES),200) $(BIN)/python -m pytest --timeout 3600 tests/domain/grants/test_grant_machine.py \
-	  tests/domain/grants/test_lifecycle_machine.py tests/storage/test_lifecycle_machine.py tests/storage/test_past_machine.py $(ARGS)
+	  tests/domain/grants/test_lifecycle_machine.py tests/storage/test_lifecycle_machine.py tests/storage/test_past_machine.py \
+	  tests/storage/test_machine_sown_bugs.py $(ARGS)
 
 authzen: $(STAMP) ## Run AuthZEN's certification scenario, and write its results into docs/authzen.md.
 	@$(BIN)/python tools/conformance.py
