@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
@@ -25,6 +24,8 @@ from jit_service.use_cases import audit, grants, proposals
 from jit_service.use_cases.grants import GrantAnswer
 from tests import checking
 from tests.conftest import HOUR, NOON, TICK, Clock
+from tests.storage import elsewhere
+from tests.storage.elsewhere import asking_for
 from tests.storage.people import ADMIN, ALICE, BOB, CAROL, GATEWAY, add_policy, approve, ask, policy
 
 ROUNDS = 12
@@ -169,14 +170,6 @@ def test_two_requests_at_once_do_not_both_take_the_last_place(store: Store) -> N
         grants.withdraw(store, ALICE, grant.name, comment="", etag="")
 
 
-QUESTION = {"action": "read", "resource": "database/orders/eu"}
-
-
-def asking_for(store: Store, subject: str) -> Callable[[], object]:
-    question = questions.question(GATEWAY, subject=subject, **QUESTION)
-    return lambda: checking.check(store, GATEWAY, question).decision.allowed
-
-
 def test_uses_are_counted_exactly_under_checks_at_once(store: Store) -> None:
     add_policy(store, max_uses=5, steps=())
     for _ in range(ROUNDS // 4):
@@ -190,25 +183,19 @@ def test_uses_are_counted_exactly_under_checks_at_once(store: Store) -> None:
         grants.release(store, ALICE, grant.name, comment="", etag="")
 
 
-def checked_elsewhere(url: str, line: Any, subject: str, times: int) -> int:
-    """Says, in a process of its own, how many of so many checks were allowed."""
-    store = Store(url, clock=lambda: NOON)
-    check = asking_for(store, subject)
-    line.wait()
-    return [check() for _ in range(times)].count(True)
-
-
 def test_uses_are_counted_exactly_by_two_processes(store: Store) -> None:
     add_policy(store, max_uses=5, steps=(), max_child_depth=1)
     parent = ask(store)
     child = Ask(subject="service:job", resources=parent.resources, actions=parent.actions, parent=parent.name)
     grants.ask(store, ALICE, child)
     url = store.engine.url.render_as_string(hide_password=False)
-    spawn = multiprocessing.get_context("spawn")
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload([elsewhere.__name__])
 
-    with spawn.Manager() as manager, ProcessPoolExecutor(2, mp_context=spawn) as pool:
-        line = manager.Barrier(2)
-        counted = [pool.submit(checked_elsewhere, url, line, who, 12) for who in (ALICE.principal, "service:job")]
+    with ProcessPoolExecutor(
+        2, mp_context=server, initializer=elsewhere.stand_at, initargs=(server.Barrier(2),)
+    ) as pool:
+        counted = [pool.submit(elsewhere.count_allowed, url, who, 12, NOON) for who in (ALICE.principal, "service:job")]
         allowed = sum(each.result(timeout=60) for each in counted)
 
     assert allowed == 5
