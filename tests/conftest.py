@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+from sqlalchemy import make_url
 
 from jit_service.storage import Store
 from jit_service.storage.head_follower import HeadFollower
@@ -135,19 +136,32 @@ def postgresql_server() -> Iterator[str]:
 
 
 @contextmanager
-def postgresql_copy(server: str, of: str) -> Iterator[str]:
-    """A copy of the server's database, while it is in use."""
-    name = f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(server.format("postgres"), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {of} STRATEGY FILE_COPY")
-        yield _sqlalchemy(server.format(name))
+def copy_of(url: str, directory: Path) -> Iterator[str]:
+    """A copy of a database that nobody uses meanwhile."""
+    original, name = make_url(url), f"test_{uuid.uuid4().hex}"
+    if original.get_backend_name() == "sqlite":
+        assert original.database is not None
+        yield f"sqlite:///{shutil.copyfile(original.database, directory / f'{name}.db')}"
+        return
+    server = original.set(drivername="postgresql", database="postgres").render_as_string(hide_password=False)
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {original.database} STRATEGY FILE_COPY")
+        yield original.set(database=name).render_as_string(hide_password=False)
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
-def postgresql_url(postgresql_server: str) -> Iterator[str]:
-    with postgresql_copy(postgresql_server, "template") as url:
+def postgresql_url(postgresql_server: str, tmp_path: Path) -> Iterator[str]:
+    with copy_of(_sqlalchemy(postgresql_server.format("template")), tmp_path) as url:
         yield url
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def template_url(request: pytest.FixtureRequest) -> str:
+    """A migrated database of each kind, to copy."""
+    if request.param == "sqlite":
+        return f"sqlite:///{request.getfixturevalue('sqlite_template')}"
+    return _sqlalchemy(request.getfixturevalue("postgresql_server").format("template"))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

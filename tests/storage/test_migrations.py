@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager
-from functools import partial
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,7 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import make_url, text
+from sqlalchemy import text
 from sqlmodel import SQLModel
 
 from jit_service.domain.audit.event import Event, EventType, RecordedEvent
@@ -31,7 +28,7 @@ from jit_service.storage import migrate as module
 from jit_service.storage.engine import for_writing, open_engine
 from jit_service.storage.migrate import _config, _scripts, is_current, migrate
 from jit_service.use_cases import audit, grants, signals
-from tests.conftest import HOUR, NOON, Clock, postgresql_copy
+from tests.conftest import HOUR, NOON, Clock, copy_of
 from tests.storage.people import ADMIN, ALICE, add_policy, approve, ask
 
 
@@ -206,26 +203,7 @@ def _psycopg(url: str) -> psycopg.Connection[Any]:
     return psycopg.connect(url.replace("+psycopg", ""), autocommit=True)
 
 
-@pytest.fixture
-def copied(
-    database_url: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> Callable[[], AbstractContextManager[str]]:
-    """Copies the database as it is now."""
-    place = make_url(database_url).database
-    assert place
-
-    def file() -> Iterator[str]:
-        shutil.copyfile(place, tmp_path / "copy.db")
-        yield f"sqlite:///{tmp_path / 'copy.db'}"
-
-    if database_url.startswith("sqlite"):
-        return contextmanager(file)
-    return partial(postgresql_copy, request.getfixturevalue("postgresql_server"), place)
-
-
-def test_a_database_of_each_earlier_version_keeps_its_data(
-    database_url: str, copied: Callable[[], AbstractContextManager[str]], clock: Clock
-) -> None:
+def test_a_database_of_each_earlier_version_keeps_its_data(database_url: str, clock: Clock, tmp_path: Path) -> None:
     store = Store(database_url, clock=clock)
     add_policy(store)
     grant = approve(store, ask(store))
@@ -234,7 +212,7 @@ def test_a_database_of_each_earlier_version_keeps_its_data(
 
     for revision in earlier_revisions():
         downgrade(database_url, revision)
-        with copied() as url:
+        with copy_of(database_url, tmp_path) as url:
             migrate(url)
 
             again = Store(url, clock=clock)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from jit_service.storage.sealing_keys import SealingKeys
 from jit_service.storage.snapshot import Snapshot
 from jit_service.use_cases import audit, delegations, grants, locks, policies, signals
 from tests import checking
-from tests.conftest import HOUR, NOON, Clock
+from tests.conftest import HOUR, NOON, Clock, copy_of
 from tests.domain.factories import deny_policy
 from tests.domain.test_sown_bugs import Twin, demand_caught
 from tests.storage.histories import put_back, tables
@@ -75,6 +75,8 @@ class Site:
 
 
 Attack = Callable[[Site], tuple[str, str]]
+SiteTwin = tuple[str, Any, str, str, Callable[[Site], Any]]
+ON_SQLITE = pytest.mark.parametrize("template_url", ["sqlite"], indirect=True)
 
 
 def unrevoke(site: Site) -> tuple[str, str]:
@@ -179,12 +181,37 @@ ATTACKS: list[Attack] = [
 ]
 
 
+@contextmanager
+def built(template_url: str, directory: Path, finish: Callable[[Site], Site] = lambda site: site) -> Iterator[Site]:
+    """A site that nobody uses, to copy: to build one takes longer than most tests of it."""
+    with copy_of(template_url, directory) as url:
+        site = finish(Site(url, Clock()))
+        checking.stop_all()
+        site.store.close()
+        yield site
+
+
+@contextmanager
+def copied(built_site: Site, clock: Clock, directory: Path) -> Iterator[Site]:
+    with copy_of(built_site.url, directory) as url:
+        site = copy(built_site)
+        site.url, site.clock = url, clock
+        site.store = site.after_restart()
+        yield site
+        checking.stop_all()
+        site.store.close()
+
+
+@pytest.fixture(scope="session")
+def built_site(template_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with built(template_url, tmp_path_factory.mktemp("site")) as site:
+        yield site
+
+
 @pytest.fixture
-def site(database_url: str, clock: Clock) -> Iterator[Site]:
-    site = Site(database_url, clock)
-    yield site
-    checking.stop_all()
-    site.store.close()
+def site(built_site: Site, clock: Clock, tmp_path: Path) -> Iterator[Site]:
+    with copied(built_site, clock, tmp_path) as site:
+        yield site
 
 
 def test_nothing_differs_where_nobody_did_anything(site: Site) -> None:
@@ -319,7 +346,7 @@ def test_what_is_there_from_before_there_were_seals_is_sealed_once(site: Site) -
     assert audit.verify(store).differing == ""
 
 
-TWINS: list[tuple[str, Any, str, str, Callable[[Site], None]]] = [
+TWINS: list[SiteTwin] = [
     (
         "a load that looks at no seal",
         GrantLoader._demand_seals,
@@ -368,21 +395,16 @@ def demand_refused(site: Site) -> None:
         snapshot.grant(site.revoked.name)
 
 
-@pytest.mark.parametrize(("name", "function", "sound", "bug", "caught_by"), TWINS, ids=[twin[0] for twin in TWINS])
-def test_no_twin_survives(
-    name: str,
-    function: Any,
-    sound: str,
-    bug: str,
-    caught_by: Callable[[Site], Any],
-    sqlite_url: str,
-    clock: Clock,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    copy = tmp_path / "copy.db"
-    shutil.copyfile(sqlite_url.removeprefix("sqlite:///"), copy)
-    caught_by(Site(sqlite_url, clock))
+def demand_twin_caught(twin: SiteTwin, built_site: Site, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    *sown, caught_by = twin
+    with copied(built_site, Clock(), directory) as site:
+        caught_by(site)
 
-    demand_caught(Twin(name, function, sound, bug, lambda: caught_by(Site(f"sqlite:///{copy}", Clock()))), monkeypatch)
-    checking.stop_all()
+    with copied(built_site, Clock(), directory) as site:
+        demand_caught(Twin(*sown, lambda: caught_by(site)), monkeypatch)
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("twin", TWINS, ids=lambda twin: twin[0])
+def test_no_twin_survives(twin: SiteTwin, built_site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    demand_twin_caught(twin, built_site, tmp_path, monkeypatch)

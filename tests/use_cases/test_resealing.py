@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -27,12 +26,23 @@ from jit_service.storage.sealing_keys import SealingKeys, Superseded
 from jit_service.use_cases import audit, grants, policies, resealing, signing_keys
 from jit_service.use_cases.keyring import KeyRing
 from jit_service.use_cases.resealing import Resealed
-from tests import checking
 from tests.conftest import Clock
-from tests.domain.test_sown_bugs import Twin, demand_caught
 from tests.storage.histories import put_back, tables
 from tests.storage.people import ADMIN, BOB, ask
-from tests.storage.test_seals import ATTACKS, EU, KEY, US, Attack, Site, unseal
+from tests.storage.test_seals import (
+    ATTACKS,
+    EU,
+    KEY,
+    ON_SQLITE,
+    US,
+    Attack,
+    Site,
+    SiteTwin,
+    built,
+    copied,
+    demand_twin_caught,
+    unseal,
+)
 from tests.use_cases.test_tokens import issuing_with
 
 NEW, NEWER = bytes(range(32, 64)), bytes(range(64, 96))
@@ -44,12 +54,16 @@ def quiet(_: str, __: int, ___: int) -> None:
     """Shows nobody how far it is."""
 
 
+@pytest.fixture(scope="session")
+def built_site(template_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with built(template_url, tmp_path_factory.mktemp("site"), with_log) as site:
+        yield site
+
+
 @pytest.fixture
-def site(database_url: str, clock: Clock) -> Iterator[Site]:
-    site = with_log(Site(database_url, clock))
-    yield site
-    checking.stop_all()
-    site.store.close()
+def site(built_site: Site, clock: Clock, tmp_path: Path) -> Iterator[Site]:
+    with copied(built_site, clock, tmp_path) as site:
+        yield site
 
 
 def with_log(site: Site) -> Site:
@@ -166,10 +180,8 @@ def test_what_somebody_changed_before_is_named_and_nothing_is_sealed_anew(site: 
         ("DELETE FROM setting_change", "record"),
     ],
 )  # fmt: skip
-def test_what_verification_of_rows_does_not_look_at_is_looked_at(
-    sqlite_url: str, clock: Clock, statement: str, told: str
-) -> None:
-    site = with_log(Site(sqlite_url, clock))
+@ON_SQLITE
+def test_what_verification_of_rows_does_not_look_at_is_looked_at(site: Site, statement: str, told: str) -> None:
     site.sql(statement)
 
     with pytest.raises((StoreUnavailable, KeysUnavailable), match=told):
@@ -354,11 +366,11 @@ resealing.reseal(Store(sys.argv[1], clock=utc_now, keys=keys), by=signing_keys.s
 """
 
 
-def test_one_that_is_killed_leaves_the_store_as_it_was(sqlite_url: str, clock: Clock) -> None:
-    site = with_log(Site(sqlite_url, clock))
+@ON_SQLITE
+def test_one_that_is_killed_leaves_the_store_as_it_was(site: Site) -> None:
     before = tables(site.store)
 
-    killed = subprocess.run([sys.executable, "-c", KILLED, sqlite_url], check=False, capture_output=True, text=True)
+    killed = subprocess.run([sys.executable, "-c", KILLED, site.url], check=False, capture_output=True, text=True)
 
     assert killed.returncode == -9, killed.stderr
     assert tables(site.store) == before
@@ -382,7 +394,7 @@ def test_two_at_once_seal_it_once(site: Site, monkeypatch: pytest.MonkeyPatch) -
         assert len(recorded(store, EventType.STORE_RESEALED)) == 1
 
 
-TWINS: list[tuple[str, Any, str, str, Callable[[Site], None]]] = [
+TWINS: list[SiteTwin] = [
     (
         "one that seals anew what nobody verified",
         SealReader.difference_of,
@@ -479,21 +491,7 @@ def merged_meanwhile(site: Site) -> None:
         test_a_piece_that_is_merged_meanwhile_is_sealed_with_the_key_in_effect(site, patch)
 
 
-@pytest.mark.parametrize(("name", "function", "sound", "bug", "caught_by"), TWINS, ids=[twin[0] for twin in TWINS])
-def test_no_twin_survives(
-    name: str,
-    function: Any,
-    sound: str,
-    bug: str,
-    caught_by: Callable[[Site], Any],
-    sqlite_url: str,
-    clock: Clock,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    copy = tmp_path / "copy.db"
-    shutil.copyfile(sqlite_url.removeprefix("sqlite:///"), copy)
-    caught_by(Site(sqlite_url, clock))
-
-    demand_caught(Twin(name, function, sound, bug, lambda: caught_by(Site(f"sqlite:///{copy}", Clock()))), monkeypatch)
-    checking.stop_all()
+@ON_SQLITE
+@pytest.mark.parametrize("twin", TWINS, ids=lambda twin: twin[0])
+def test_no_twin_survives(twin: SiteTwin, built_site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    demand_twin_caught(twin, built_site, tmp_path, monkeypatch)
