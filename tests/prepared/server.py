@@ -11,9 +11,9 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from types import ModuleType
 
@@ -26,13 +26,16 @@ _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, sign
 class Program:
     """What is imported before the first start, whole packages with all that is in them, and the function to call.
 
-    `make` does before the first start what the program otherwise does at each.
+    `make` does before the first start what the program otherwise does at each. What only a start with an argument needs
+    is imported at the first such start.
     """
 
     packages: tuple[str, ...]
     modules: tuple[str, ...]
     main: str
     make: Callable[[], object] = lambda: None
+    needed_for: Mapping[str, str] = field(default_factory=dict)
+    """The module of an argument."""
 
 
 def _make_commands() -> None:
@@ -52,6 +55,7 @@ PROGRAMS = {
         ("typer._adapters", "grpc", "rich.console", "rich.table", "rich.markup", "uuid", "email.parser"),
         "jitaccess.cli",
         _make_commands,
+        {"--offline": "jit_service.rpc.offline"},
     ),
     "jit-service": Program(
         ("jit_service",),
@@ -84,7 +88,8 @@ def load(program: Program) -> ModuleType:
 class Server:
     """Forks at each start. Only the child returns from `serve`."""
 
-    def __init__(self, listener: socket.socket) -> None:
+    def __init__(self, program: Program, listener: socket.socket) -> None:
+        self._needed_for = program.needed_for
         self._listener = listener
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
@@ -106,6 +111,8 @@ class Server:
         except (EOFError, ConnectionError):
             connection.close()
             return None
+        for argument in self._needed_for.keys() & set(arguments):
+            importlib.import_module(self._needed_for[argument])
         assert len(os.listdir("/proc/self/task")) == 1, "a process with threads must not fork"
         alive, kept = os.pipe()
         program = os.fork()
@@ -185,7 +192,8 @@ def _become(
 def main() -> None:
     """Serves, and in each child runs the program."""
     name, address = sys.argv[1:]
-    program: Callable[[], None] = load(PROGRAMS[name]).main
+    program = PROGRAMS[name]
+    run: Callable[[], None] = load(program).main
     gc.collect()
     # A look for garbage in a child would copy the memory that it shares.
     gc.freeze()
@@ -193,9 +201,9 @@ def main() -> None:
     listener.bind(address)
     listener.listen(64)
     os.write(1, b"ready\n")
-    arguments = Server(listener).serve()
+    arguments = Server(program, listener).serve()
     sys.argv = [name, *arguments]
-    program()
+    run()
 
 
 if __name__ == "__main__":
