@@ -120,7 +120,8 @@ def run(site: Site, pieces: Iterable[str], home: Path) -> list[str]:
     process = subprocess.Popen(
         ["bash", "-euo", "pipefail", "-c", site.here(f"printf '{_BETWEEN}'\n".join(pieces))],
         cwd=site.clone,
-        env=environment | {"HOME": str(home), "LC_ALL": "C.UTF-8", "TZ": "UTC"},
+        # The recipes' tests need none of the plugins that ours do.
+        env=environment | {"HOME": str(home), "LC_ALL": "C.UTF-8", "TZ": "UTC", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

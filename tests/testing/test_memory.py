@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -227,23 +228,21 @@ def test_what_is_not_live_has_no_token(jit: MemoryService, jit_clock: Clock) -> 
 # As a plugin
 
 
+def run_pytest(directory: Path, root: Path) -> str:
+    """Returns what pytest prints of the tests there, which need none of the plugins that happen to be installed."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null"]
+    ran = subprocess.run(
+        [*command, "--rootdir", str(root), str(directory)],
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return ran.stdout + ran.stderr
+
+
 def test_the_tests_of_the_example_run_by_the_plugin(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir",
-        str(tmp_path),
-        "-c",
-        "/dev/null",
-    ]
-
-    ran = subprocess.run([*command, str(ROOT / "examples/guards")], capture_output=True, text=True, timeout=120)
-
-    assert "5 passed" in ran.stdout, ran.stdout + ran.stderr
+    assert "5 passed" in run_pytest(ROOT / "examples/guards", tmp_path)
 
 
 def test_a_conftest_names_the_plugin_and_has_its_fixtures(tmp_path: Path) -> None:
@@ -253,22 +252,8 @@ def test_a_conftest_names_the_plugin_and_has_its_fixtures(tmp_path: Path) -> Non
         '    jit.grant("user:a", "database/eu", "read")\n'
         '    assert jit.client.check("user:a", "read", "database/eu").check_time == jit_clock()\n'
     )
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-c",
-        "/dev/null",
-        "--rootdir",
-        str(tmp_path),
-    ]
 
-    ran = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, timeout=120)
-
-    assert "1 passed" in ran.stdout, ran.stdout + ran.stderr
+    assert "1 passed" in run_pytest(tmp_path, tmp_path)
 
 
 def _as_grant() -> tuple[str, str, str]:
