@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from jit_service.storage import Store
 from jit_service.storage.readers import grant_lists
 from jit_service.use_cases import grants
 from jit_service.use_cases.grants import GrantView
-from tests.conftest import HOUR, Clock
+from tests.conftest import HOUR, Clock, copy_of
 from tests.domain.test_sown_bugs import Twin, sown
 from tests.examples import examples
 from tests.storage.people import ALICE, AUDITOR, BOB, CAROL, DAVE, add_policy, approve
@@ -35,9 +36,18 @@ WHO = PrincipalSet(groups=("engineering",), principals=(MAIDEN.principal,))
 Query = tuple[Caller, GrantView, str, str]
 
 
-@pytest.fixture
-def kept(store: Store, clock: Clock) -> Store:
-    """Twelve grants under two policies, of one person under two names and of others; some are as old as others."""
+@pytest.fixture(scope="session")
+def built(template_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Clock]]:
+    """A database to copy, with what `kept` has, and when it was as it is."""
+    clock = Clock()
+    with copy_of(template_url, tmp_path_factory.mktemp("lists")) as url:
+        store = Store(url, clock=clock)
+        put_grants(store, clock)
+        store.close()
+        yield url, clock
+
+
+def put_grants(store: Store, clock: Clock) -> None:
     for number in range(2):
         add_policy(store, name=f"policies/p{number}", resources=(f"database/p{number}/**",), eligible=WHO)
     for number in range(12):
@@ -51,7 +61,17 @@ def kept(store: Store, clock: Clock) -> Store:
             grants.revoke(store, BOB, grant.name, comment="x", etag="")
         if number % 2:
             clock.advance(timedelta(minutes=7))
-    return store
+
+
+@pytest.fixture
+def kept(built: tuple[str, Clock], clock: Clock, tmp_path: Path) -> Iterator[Store]:
+    """Twelve grants under two policies, of one person under two names and of others; some are as old as others."""
+    original, then = built
+    clock.now = then.now
+    with copy_of(original, tmp_path) as url:
+        store = Store(url, clock=clock)
+        yield store
+        store.close()
 
 
 @contextmanager
