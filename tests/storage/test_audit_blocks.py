@@ -688,7 +688,7 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Log, pytest.MonkeyPatch], None]]
         audit_search._needles,
         "isinstance(node, And)",
         "isinstance(node, And | Or)",
-        test_a_search_finds_the_same_records_however_they_are_stored,
+        lambda log, _: test_each_alternative_is_looked_for_in_pieces_of_its_own(log),
     ),
     (
         "bounds of one operand for all",
