@@ -84,7 +84,7 @@ def proposal_undecided() -> Scope:
     return col(PolicyProposalRow.decided_at).is_(None)
 
 
-def due(receiver: str, now: Now) -> Scope:
+def due(receiver: str | BindParameter[str], now: Now) -> Scope:
     """Selects the receiver's notifications that are to be delivered now.
 
     One about a grant waits until the addressee has had all earlier ones about it, or they were given up.

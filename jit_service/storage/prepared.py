@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any, Final
 
-from sqlalchemy import ClauseElement, Connection, Dialect, Select, and_, bindparam, func, insert, select, update
+from sqlalchemy import ClauseElement, Connection, Dialect, Select, String, and_, bindparam, func, insert, select, update
 from sqlmodel import col
 
 from jit_service.storage import predicates
@@ -21,6 +21,7 @@ from jit_service.storage.tables import (
     GrantRow,
     HeadRow,
     LockRow,
+    OutboxRow,
     PolicyRow,
     ReplayRow,
     ReviewRow,
@@ -122,6 +123,9 @@ CHILDREN: Final = Statement(
     _GRANTS.where(col(GrantRow.parent) == bindparam("parent"), col(GrantRow.parent) != "")
     .where(predicates.granted(_NOW))
     .order_by(col(GrantRow.name))
+)
+DUE_NOTIFICATION: Final = Statement(
+    select(col(OutboxRow.seq)).where(predicates.due(bindparam("receiver", type_=String), _NOW)).limit(1)
 )
 DELEGATIONS_TO: Final = Statement(
     select(DelegationRow.__table__)  # type: ignore[attr-defined]

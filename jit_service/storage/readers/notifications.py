@@ -9,7 +9,7 @@ from sqlalchemy import func
 from sqlmodel import col, select
 
 from jit_service.domain.routing import Address
-from jit_service.storage import predicates
+from jit_service.storage import predicates, prepared
 from jit_service.storage.readers.reading import Reading
 from jit_service.storage.tables import OutboxRow, SentMessageRow, ToldRow
 
@@ -19,8 +19,7 @@ class NotificationReader(Reading):
 
     def is_due(self, receiver: str) -> bool:
         """Whether a notification of the receiver is due."""
-        statement = select(OutboxRow.seq).where(predicates.due(receiver, self.now)).limit(1)
-        return self._session.exec(statement).first() is not None
+        return bool(prepared.DUE_NOTIFICATION.rows(self._connection, receiver=receiver, now=self.now))
 
     def first_notification_seq(self) -> int | None:
         """Returns the seq of the first record that somebody is still to be told of; None if there is none."""
