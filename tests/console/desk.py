@@ -20,10 +20,18 @@ from tests.rest.dev_login import DevLogin
 AXE = Path(__file__).parents[2] / "clients/console/node_modules/axe-core/axe.min.js"
 SECONDS = 20
 PHONE, WIDE = 360, 1280
+# The texts that WebDriver itself reads of elements take it several calls, and the page most of its time.
+TEXTS = """
+return [...document.querySelectorAll(arguments[0])]
+  .map((each) => each.checkVisibility() ? each.innerText.trim() : "");
+"""
+FIRST = """
+return [...document.querySelectorAll(arguments[0])]
+  .find((each) => each.checkVisibility() && each.innerText.trim()[arguments[1]](arguments[2]));
+"""
 PASTE = """
-const label = [...document.querySelectorAll("label")].find((each) => each.textContent.startsWith(arguments[0]));
-const field = document.getElementById(label.htmlFor);
-field.value = arguments[1];
+const [field, text] = arguments;
+field.value = text;
 field.dispatchEvent(new Event("input", { bubbles: true }));
 """
 
@@ -38,7 +46,8 @@ class Window:
     @property
     def browser(self) -> Chrome:
         """The browser, with this window in front."""
-        self._desk.browser.switch_to.window(self._handle)
+        if self._desk.browser.current_window_handle != self._handle:
+            self._desk.browser.switch_to.window(self._handle)
         return self._desk.browser
 
     def open(self, path: str) -> None:
@@ -47,7 +56,7 @@ class Window:
 
     def follow(self, title: str) -> None:
         """Goes to a page by the navigation."""
-        link = self.wait_for(lambda: self._named("header nav a", title))
+        link = self.wait_for(lambda: self._first("header nav a", "startsWith", title))
         self.script("arguments[0].click()", link)
         self.wait_for(lambda: title in self.text("h1") and "Reading" not in self.text("main"))
 
@@ -68,7 +77,7 @@ class Window:
     def choose(self, words: str) -> None:
         """Opens the request of the inbox that says so."""
         items = ".items .item"
-        self.wait_for(lambda: self._with(items, words)).click()
+        self.wait_for(lambda: self._first(items, "includes", words)).click()
         self.wait_for(lambda: words in self.text(f"{items}[aria-current]"))
 
     def forget_cookies(self) -> None:
@@ -85,29 +94,25 @@ class Window:
         return found[0] if found else None
 
     def text(self, selector: str = "body") -> str:
-        element = self.find(selector)
-        return "" if element is None else element.text
+        return next(iter(self.texts(selector)), "")
 
     def texts(self, selector: str) -> list[str]:
-        return [element.text for element in self.browser.find_elements(By.CSS_SELECTOR, selector)]
+        """Returns what is read of each such element: nothing of one that is not shown."""
+        return list(self.script(TEXTS, selector))
 
     def press(self, word: str, within: str = "body") -> None:
         """Presses the button that begins with the word."""
-        self.wait_for(lambda: self._named(f"{within} button:enabled", word)).click()
+        self.wait_for(lambda: self._first(f"{within} button:enabled", "startsWith", word)).click()
 
     def write(self, label: str, text: str) -> None:
         """Writes into the field with the label, instead of what was there."""
-        self.wait_for(lambda: self._named("label", label))
-        script = "const l = [...document.querySelectorAll('label')].find(e => e.textContent.startsWith(arguments[0]));"
-        script += "return document.getElementById(l.htmlFor)"
-        field = self.browser.execute_script(script, label)
+        field = self._field(label)
         field.send_keys(Keys.CONTROL, "a")
         field.send_keys(text)
 
     def paste(self, label: str, text: str) -> None:
         """Has the text in the field with the label at once, whatever its characters."""
-        self.wait_for(lambda: self._named("label", label))
-        self.script(PASTE, label, text)
+        self.script(PASTE, self._field(label), text)
 
     def key(self, key: str) -> None:
         """Presses a key where the focus is."""
@@ -155,13 +160,17 @@ class Window:
         entries = [entry["message"] for entry in self.browser.get_log("browser") if entry["level"] == "SEVERE"]
         return [entry for entry in entries if "Failed to load resource" not in entry]
 
-    def _with(self, selector: str, words: str) -> WebElement | None:
-        found = self.browser.find_elements(By.CSS_SELECTOR, selector)
-        return next((element for element in found if words in element.text), None)
+    def _field(self, label: str) -> WebElement:
+        found = self.wait_for(
+            lambda: self.script("return arguments[0]?.control", self._first("label", "startsWith", label))
+        )
+        assert isinstance(found, WebElement)
+        return found
 
-    def _named(self, selector: str, words: str) -> WebElement | None:
-        found = self.browser.find_elements(By.CSS_SELECTOR, selector)
-        return next((element for element in found if element.text.startswith(words)), None)
+    def _first(self, selector: str, relation: str, words: str) -> WebElement | None:
+        """Returns the first element that is shown and whose text `startsWith` or `includes` the words."""
+        found: WebElement | None = self.script(FIRST, selector, relation, words)
+        return found
 
 
 class Desk:
