@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import sqlalchemy
@@ -33,6 +35,16 @@ def share() -> None:
     A seventh of the tests' time went into compiling the same few hundred statements again for each database.
     """
     engines.create_engine = postgresql.create_engine = _create_engine  # type: ignore[attr-defined]
+
+
+@contextmanager
+def none() -> Iterator[None]:
+    """Has nothing compiled before or within: for a test that changes what a clause compiles to."""
+    _COMPILED.clear()
+    try:
+        yield
+    finally:
+        _COMPILED.clear()
 
 
 def _create_engine(*url: Any, **options: Any) -> Engine:
