@@ -62,6 +62,17 @@ def test_what_is_installed_has_hashes_and_our_wheels_come_from_no_index() -> Non
     assert {"--no-deps", "--no-index"} <= set(ours.split())
 
 
+def test_the_builder_is_given_what_is_copied_and_nothing_else() -> None:
+    given = [line.removeprefix("!") for line in (ROOT / ".containerignore").read_text().split() if line != "*"]
+    copied = [
+        source.rstrip("/")
+        for line in re.findall(r"^COPY (?!--from)(.*)$", CONTAINERFILE, re.MULTILINE)
+        for source in line.split()[:-1]
+    ]
+
+    assert sorted(given) == sorted(copied)
+
+
 def test_its_command_is_one_of_the_service() -> None:
     assert [json.loads(line) for line in (*instructions("ENTRYPOINT"), *instructions("CMD"))] == [
         ["jit-service"],
