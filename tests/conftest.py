@@ -311,7 +311,7 @@ def story(world: World, surface: Surface) -> Story:
     """People, groups and resources of this test alone."""
     from tests.world import Story
 
-    world.clock.to_whole_second()
+    world.settle()
     return Story(world, surface)
 
 

@@ -50,7 +50,7 @@ class Runs:
 
 @pytest.fixture
 def story(world: World, gate: Gate) -> Protected:
-    world.clock.to_whole_second()
+    world.settle()
     return Protected(world, gate)
 
 

@@ -38,7 +38,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.fixture
 def story(world: World, gate: Gate) -> Protected:
-    world.clock.to_whole_second()
+    world.settle()
     return Protected(world, gate)
 
 

@@ -21,7 +21,7 @@ from jitaccess import verify_checkpoint
 from jitaccess.v1.audit_pb2 import AuditEvent, VerifyAuditLogResponse
 from tests.conftest import HOUR, Clock
 from tests.stories.streams import Refused, exporting, tailing, verifying
-from tests.world import AUDIT, GRANTS, TOKENS, Grpc, Outcome, Rest, Story, Surface, World, form, of_error, running_world
+from tests.world import AUDIT, GRANTS, TOKENS, Grpc, Outcome, Rest, Story, World, form, of_error, running_world
 
 ISSUER = "https://jit.example.com"
 
@@ -38,29 +38,15 @@ def refused(story: Story, text: str) -> Outcome:
     return story.call(story.auditor, AUDIT + "VerifyAuditLog", {"checkpoint": text})
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A service without refused calls of others, which its own thread records up to a second after the clock moved."""
-    directory = tmp_path_factory.mktemp("undisturbed")
-    with running_world(directory, Clock(), f"sqlite:///{directory / 'jit.db'}") as world:
-        yield world
+def test_a_checkpoint_is_what_the_log_is_now(story: Story) -> None:
+    story.create_policy()
+    story.asks()
 
+    made = checkpoint(story)
 
-@pytest.fixture
-def lone(undisturbed: World, surface: Surface) -> Story:
-    """A story on a log that only it appends to."""
-    return Story(undisturbed, Grpc(undisturbed) if isinstance(surface, Grpc) else Rest(undisturbed))
-
-
-def test_a_checkpoint_is_what_the_log_is_now(lone: Story) -> None:
-    lone.create_policy()
-    lone.asks()
-
-    made = checkpoint(lone)
-
-    verified = lone.must(lone.auditor, AUDIT + "VerifyAuditLog", {})
+    verified = story.must(story.auditor, AUDIT + "VerifyAuditLog", {})
     assert (made.event_count, made.head_hash) == (verified.event_count, verified.head_hash)
-    assert made.checkpoint_time.ToDatetime(UTC) == lone.world.clock()
+    assert made.checkpoint_time.ToDatetime(UTC) == story.world.clock()
     assert verified.checkpoint_signature == VerifyAuditLogResponse.CHECKPOINT_SIGNATURE_UNSPECIFIED
 
 
@@ -123,28 +109,28 @@ def followed(story: Story, **body: Any) -> list[Any]:
         return list(told)
 
 
-def test_a_verification_is_followed_to_its_result(lone: Story) -> None:
-    lone.create_policy()
-    made = checkpoint(lone)
-    lone.asks()
+def test_a_verification_is_followed_to_its_result(story: Story) -> None:
+    story.create_policy()
+    made = checkpoint(story)
+    story.asks()
 
-    first, *_, last = followed(lone, checkpoint=made.checkpoint)
+    first, *_, last = followed(story, checkpoint=made.checkpoint)
 
     assert (first.checked_count, first.event_count) == (0, made.event_count + 1)
     assert not first.HasField("result")
     assert (last.checked_count, last.start_seq) == (made.event_count + 1, 0)
-    assert last.result == verify(lone, made.checkpoint)
+    assert last.result == verify(story, made.checkpoint)
 
 
-def test_only_what_came_after_a_checkpoint_is_recomputed(lone: Story) -> None:
-    made = checkpoint(lone)
-    lone.create_policy()
-    lone.asks()
+def test_only_what_came_after_a_checkpoint_is_recomputed(story: Story) -> None:
+    made = checkpoint(story)
+    story.create_policy()
+    story.asks()
 
-    last = followed(lone, checkpoint=made.checkpoint, onlyNew=True)[-1]
+    last = followed(story, checkpoint=made.checkpoint, onlyNew=True)[-1]
 
     assert (last.start_seq, last.start_seq + last.checked_count) == (made.event_count, last.event_count)
-    assert last.result == verify(lone, made.checkpoint)
+    assert last.result == verify(story, made.checkpoint)
 
 
 def test_what_cannot_be_verified_is_refused_by_its_field(story: Story) -> None:
@@ -382,3 +368,13 @@ def test_a_restart_of_the_service_leaves_no_gap(tmp_path: Path) -> None:
 
 def stories(world: World) -> tuple[Story, Story]:
     return Story(world, Grpc(world)), Story(world, Rest(world))
+
+
+def test_what_earlier_tests_left_counted_is_recorded_before_the_next_one(story: Story) -> None:
+    for _ in range(3):
+        assert story.surface.call(GRANTS + "RequestGrant", {}, token="nonsense").reason == "TOKEN_INVALID"
+
+    story.world.settle()
+
+    told = story.audit("event_type = CALL_REFUSED")[-1]
+    assert (told.reason, told.repeat_count) == ("TOKEN_INVALID", 2)
