@@ -148,10 +148,12 @@ def _request(store: Store, content: Content) -> None:
             for n in range(first, min(first + _CHUNK, content.pending)):
                 by = Caller(principal=f"user:asker{n}@example.com", groups=frozenset({"engineering"}))
                 ask = request.Ask(subject=by.principal, resources=(f"writes/asked/{n}",), actions=("read",))
+                # As where each has a commit of its own: lists would sort those of one instant by name.
+                now = tx.now + (n - first) * MICROSECOND
                 judged = request.judge_request(
-                    ask, policies=known, by=by, grant_name=grant_name(content.grants + n), now=tx.now
+                    ask, policies=known, by=by, grant_name=grant_name(content.grants + n), now=now
                 )
-                tx.save_grant(*approval.open_request(judged, by=by, now=tx.now))
+                tx.save_grant(*approval.open_request(judged, by=by, now=now))
 
 
 def _rows(content: Content, revision: int, sealer: Sealer) -> Iterator[dict[str, Any]]:
