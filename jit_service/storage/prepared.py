@@ -76,7 +76,7 @@ class _Compiled:
             for place, column in enumerate(selected)
             if (convert := column.type.dialect_impl(dialect).result_processor(dialect, None)) is not None
         ]
-        self._row: Any = namedtuple("Row", [column.key for column in selected])  # type: ignore[misc]
+        self._row = _row_of(tuple(column.key for column in selected))
 
     def execute(self, connection: Connection, values: Mapping[str, Any]) -> Any:
         """Returns the driver's cursor."""
@@ -156,6 +156,21 @@ MOVE_HEAD: Final = Statement(
     update(HeadRow.__table__),  # type: ignore[attr-defined]
     columns=("revision", "seq", "hash", "time", "locks", "sums", "seal", "sealing_key"),
 )
+
+
+def fetch(connection: Connection, statement: Select[Any]) -> list[Any]:
+    """Returns every row of a statement that is made for one call, as a named tuple of its columns.
+
+    The ORM would make an object of each row and keep it; that takes as long as to read the row.
+    """
+    found = connection.execute(statement)
+    make = _row_of(tuple(found.keys()))._make
+    return [make(row) for row in found]
+
+
+@cache
+def _row_of(columns: tuple[str, ...]) -> Any:
+    return namedtuple("Row", columns)
 
 
 @cache

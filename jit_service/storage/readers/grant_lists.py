@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -12,12 +13,10 @@ from sqlalchemy import (
     Subquery,
     and_,
     func,
-    literal,
     literal_column,
     text,
     type_coerce,
     union,
-    union_all,
 )
 from sqlmodel import col, select
 
@@ -26,7 +25,7 @@ from jit_service.domain.grants.grant import Grant
 from jit_service.domain.language.filter import Node
 from jit_service.domain.language.paging import OrderTerm, Position
 from jit_service.domain.person import Person
-from jit_service.storage import grant_list
+from jit_service.storage import grant_list, prepared
 from jit_service.storage.grant_list import LOOKED_AT, Arm, GrantList
 from jit_service.storage.query import GRANT_COLUMNS, Scope, beyond, directed, matching, page
 from jit_service.storage.readers.accounts import AccountReader
@@ -149,22 +148,17 @@ class GrantListReader(AccountReader, GrantReader):
     ) -> list[tuple[Grant, Position]]:
         wanted = select(GrantRow).select_from(names).join(GrantRow, col(GrantRow.name) == names.c.name)
         wanted = wanted.where(listed.scope, matching(node, GRANT_COLUMNS, now=self.now)).limit(limit)
-        return self._entries(page(wanted, GRANT_COLUMNS, order=order, after=after))
+        found = prepared.fetch(self._connection, page(wanted, GRANT_COLUMNS, order=order, after=after))
+        return [(grant, row[-len(order) :]) for grant, row in zip(self._with_reviews(found), found, strict=True)]
 
     def _look(self, arms: Sequence[Arm], listed: GrantList, node: Node | None, walk: _Walk, at_most: int) -> None:
         """Looks at the next grants that the arms find, and keeps the positions of those that match."""
         count = min(at_most, walk.left)
         matches = and_(listed.scope, matching(node, GRANT_COLUMNS, now=self.now))
-        looked: Any = _looked(arms, walk.order, walk.after, count, matches=matches).cte("looked")
-        keys: list[Any] = list(looked.c)[:-1]
-        ordered = directed(walk.order, keys)
-        found = _marked(keys, True).where(looked.c.is_match).order_by(*ordered).limit(walk.limit - len(walk.found))
-        last = _marked(keys, False).order_by(*ordered).offset(count - 1).limit(1)
-        both = union_all(select(found.subquery()), select(last.subquery())).subquery()
-        told: Any = select(*both.c)
-        rows = [tuple(row) for row in self._session.execute(told.order_by(*directed(walk.order, list(both.c)[:-1])))]
-        walk.found += [row[:-1] for row in rows if row[-1]]
-        walk.after = next((row[:-1] for row in rows if not row[-1]), None)
+        looked = self._connection.execute(_looked(arms, walk.order, walk.after, count, matches=matches)).all()
+        matching_ones = (tuple(row[:-1]) for row in looked if row[-1])
+        walk.found += islice(matching_ones, walk.limit - len(walk.found))
+        walk.after = tuple(looked[-1][:-1]) if len(looked) == count else None
         walk.looked_at += count
 
     def _found(self, walk: _Walk) -> list[tuple[Grant, Position]]:
@@ -182,16 +176,6 @@ class GrantListReader(AccountReader, GrantReader):
         """
         if self._connection.dialect.name == "postgresql":
             self._session.execute(text("SET LOCAL enable_seqscan = off"))
-
-    def _entries(self, statement: Any) -> list[tuple[Grant, Position]]:
-        found = self._session.execute(statement).all()
-        grants = self._with_reviews([row[0] for row in found])
-        return [(grant, tuple(row[1:])) for grant, row in zip(grants, found, strict=True)]
-
-
-def _marked(keys: Sequence[Any], is_match: bool) -> Any:
-    marked: list[Any] = [*keys, literal(is_match).label("is_match")]
-    return select(*marked)
 
 
 def _looked(
@@ -214,6 +198,8 @@ def _looked(
         if after is not None:
             found = found.where(beyond(order, keys, after))
         firsts.append(found.order_by(*directed(order, keys)).limit(limit))
+    if len(firsts) == 1:
+        return firsts[0]
     merged = _union(firsts)
     everything: Any = select(*merged.c)
     return everything.order_by(*directed(order, list(merged.c)[:-1])).limit(limit)

@@ -180,17 +180,17 @@ class GrantReader(Reading):
         ]
 
     def _grants(self, statement: Any) -> list[Grant]:
-        return self._with_reviews(self._session.exec(statement).all())
+        return self._with_reviews(prepared.fetch(self._connection, statement))
 
-    def _with_reviews(self, found: Sequence[GrantRow]) -> list[Grant]:
+    def _with_reviews(self, found: Sequence[Any]) -> list[Grant]:
         reviews = self._reviews_of(found)
         return [self._sealed(row, rows.grant_of(row, reviews[row.name])) for row in found]
 
-    def _reviews_of(self, found: Sequence[GrantRow]) -> dict[str, list[ReviewRow]]:
+    def _reviews_of(self, found: Sequence[Any]) -> dict[str, list[Any]]:
         names = [row.name for row in found]
-        reviews: dict[str, list[ReviewRow]] = {name: [] for name in names}
+        reviews: dict[str, list[Any]] = {name: [] for name in names}
         statement = select(ReviewRow).where(col(ReviewRow.grant_name).in_(names)).order_by(col(ReviewRow.position))
-        for review in self._session.exec(statement) if names else ():
+        for review in prepared.fetch(self._connection, statement) if names else ():
             reviews[review.grant_name].append(review)
         return reviews
 
