@@ -21,6 +21,7 @@ from bench.peers import cerbos, inprocess
 from bench.peers.install import install
 from bench.results import Recorder
 from bench.rounds import Candidate, Pace, Server, Target, interleave, say, started
+from bench.scraped import Scraped
 from bench.servers import CHECK, Bench, Mode, Running, batch_call, check_call, empty_call, new_call, rest_call
 from jit_service.settings import Settings
 from jitaccess.v1 import access_pb2
@@ -253,6 +254,24 @@ def rest(run: Run) -> None:
         interleave(started(candidates, recorder), recorder, run.pace)
 
 
+def metrics(run: Run) -> None:
+    """Compares Check with metrics that somebody scrapes and without, on both transports (P12)."""
+    recorder, asked = run.recorder("metrics"), facts.questions()
+    with ExitStack() as stack:
+        bench = run.alone(stack)
+
+        def scraped(mode: Mode) -> Target:
+            running = bench.ours(mode)
+            return Scraped(running=running, call=check_call(running, asked, mode.consistency_number()))
+
+        candidates = []
+        for transport in TRANSPORTS:
+            mode = Mode(transport=transport)
+            seen = replace(mode, metrics=True)
+            candidates += [_ours(bench, mode, asked), Candidate(name=seen.name, start=partial(scraped, seen))]
+        interleave(started(candidates, recorder), recorder, run.pace)
+
+
 def peers(run: Run) -> None:
     """Compares Cerbos, SpiceDB and casbin on the same facts and questions with ours on both databases (P3, P4)."""
     recorder, asked = run.recorder("peers"), facts.questions()
@@ -398,6 +417,7 @@ PARTS: Final[dict[str, Part]] = {
     "batch": batch,
     "workers": workers,
     "rest": rest,
+    "metrics": metrics,
     "peers": peers,
     "writes": writes,
     "revoke": revoke,

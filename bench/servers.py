@@ -44,10 +44,12 @@ class Mode:
     database: str = "sqlite"
     grants: int = facts.FACTS
     workers: int = 1
+    metrics: bool = False
 
     @property
     def name(self) -> str:
         parts = ["ours", self.transport, self.consistency.lower(), self.audit]
+        parts += ["metrics"] if self.metrics else []
         parts += ["postgresql"] if self.database != "sqlite" else []
         parts += [f"{self.workers} workers"] if self.workers != 1 else []
         return "-".join(parts)
@@ -63,7 +65,8 @@ class Mode:
             if setting not in Settings.model_fields and value != usual:
                 raise Unavailable(f"this version has no setting JIT_{setting.upper()}, so not {value!r}")
         self.consistency_number()
-        return {
+        served = {"JIT_METRICS": "127.0.0.1:0"} if self.metrics else {}
+        return served | {
             f"JIT_{setting.upper()}": str(value)
             for setting, (value, _) in wanted.items()
             if setting in Settings.model_fields
@@ -88,6 +91,7 @@ class Running:
     started_in: float = 0
     edge_pid: int = 0
     url: str = ""
+    metrics: str = ""
 
     def headers(self, who: str = "gateway") -> list[tuple[str, str]]:
         token = self.admin_tokens.get(who, self.token)
@@ -169,6 +173,7 @@ class Bench:
             admin_tokens=tokens,
             started_in=(datetime.now(UTC) - began).total_seconds(),
             url=url,
+            metrics=ready.get("metrics", ""),
         )
 
     def edge(self, upstream: Running) -> Running:

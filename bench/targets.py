@@ -1,4 +1,4 @@
-"""Judges the targets by the rows: P1 to P11, and S1 to S11 of long_targets.
+"""Judges the targets by the rows: P1 to P12, and S1 to S11 of long_targets.
 
 The module is pure, except that it reads and writes the summary.
 
@@ -45,6 +45,7 @@ def goals(rows: Sequence[Row]) -> dict[str, tuple[str, list[Goal]]]:
         "P9": ("REST through Envoy", _rest_goals(rows)),
         "P10": ("Two workers", _worker_goals(rows)),
         "P11": ("Writes", _write_goals(rows)),
+        "P12": ("Metrics, scraped each second", _metrics_goals(rows)),
     }
 
 
@@ -241,6 +242,21 @@ def _write_goals(rows: Sequence[Row]) -> list[Goal]:
             at_least=True,
             rounds=(sum(verified) / len(verified),) if verified else (),
         ),
+    ]
+
+
+def _metrics_goals(rows: Sequence[Row]) -> list[Goal]:
+    return [
+        ratio(
+            rows,
+            "metrics",
+            f"ours-{transport}-strong-committed-metrics",
+            f"ours-{transport}-strong-committed",
+            1.03,
+            measure="cpu_us",
+            most=True,
+        )
+        for transport in ("grpcio", "native")
     ]
 
 
