@@ -185,6 +185,14 @@ def seal_of(table: Any) -> Statement:
     return Statement(select(col(table.seal)).where(col(table.name) == bindparam("name")))
 
 
+@cache
+def name_after(named: Any, issuer: Any, subject: Any) -> Statement:
+    """Returns the SELECT of the first name after `last` that the columns have for an account; NULL if there is none."""
+    of_account = and_(col(subject) == bindparam("subject"), col(issuer) == bindparam("issuer"), col(subject) != "")
+    first = func.min(col(named)).label("name")
+    return Statement(select(first).where(of_account, col(named) > bindparam("last")))
+
+
 @lru_cache(maxsize=256)
 def update_of(table: Any, columns: tuple[str, ...]) -> Statement:
     """Returns the UPDATE of these columns in the row with the name and revision that were read."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import and_, func, or_
+from sqlalchemy import and_, or_
 from sqlmodel import col, select
 
 from jit_service.domain.language import name
 from jit_service.domain.person import Account, Person
+from jit_service.storage import prepared
 from jit_service.storage.forgotten import KnownNameRow
 from jit_service.storage.readers.reading import Reading
 from jit_service.storage.tables import DelegationRow, GrantRow, ReviewRow
@@ -37,14 +38,13 @@ class AccountReader(Reading):
 
     def _distinct(self, named: Any, issuer: Any, subject: Any, account: Account) -> list[str]:
         """Returns the names of the account, by a step of the index each: an account may have many rows of one name."""
-        found: list[str] = []
-        last = ""
+        following, found = prepared.name_after(named, issuer, subject), [""]
         while True:
-            of_account = and_(col(subject) == account.subject, col(issuer) == account.issuer, col(subject) != "")
-            following = select(func.min(col(named))).where(of_account, col(named) > last)
-            if (other := self._session.exec(following).one()) is None:
-                return found
-            found.append(last := other)
+            after = {"issuer": account.issuer, "subject": account.subject, "last": found[-1]}
+            [next_one] = following.rows(self._connection, **after)
+            if next_one.name is None:
+                return found[1:]
+            found.append(next_one.name)
 
     def known_as(self, principal: str) -> tuple[list[Account], list[str]]:
         """Returns the principal's accounts, and the other names that those accounts had."""
