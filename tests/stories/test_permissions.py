@@ -115,18 +115,18 @@ class Case:
 
 
 Body = dict[str, Any]
-Prepared = Callable[[Case, Person], tuple[str, Body]]
+Prepared = Callable[[Case], tuple[str, Body]]
 
 
 def on(rpc: str, grant: Callable[[Case], Any], **more: Any) -> Prepared:
-    return lambda case, _: (GRANTS + rpc, {"name": grant(case).name} | more)
+    return lambda case: (GRANTS + rpc, {"name": grant(case).name} | more)
 
 
-def asking(case: Case, _: Person) -> tuple[str, Body]:
+def asking(case: Case) -> tuple[str, Body]:
     return GRANTS + "RequestGrant", {"resources": [case.story.resource], "actions": ["read"]}
 
 
-def passing_on(case: Case, _: Person) -> tuple[str, Body]:
+def passing_on(case: Case) -> tuple[str, Body]:
     return GRANTS + "RequestGrant", {
         "parent": case.active().name,
         "subject": JOB,
@@ -135,43 +135,43 @@ def passing_on(case: Case, _: Person) -> tuple[str, Body]:
     }
 
 
-def checking(case: Case, _: Person) -> tuple[str, Body]:
+def checking(case: Case) -> tuple[str, Body]:
     return ACCESS + "CheckAccess", case.story.question(subject=case.bot.principal)
 
 
-def deleting_a_delegation(case: Case, _: Person) -> tuple[str, Body]:
+def deleting_a_delegation(case: Case) -> tuple[str, Body]:
     wanted = {"delegate": case.story.dave.principal, "expireTime": case.later()}
     made = case.story.must(case.story.ben, DELEGATIONS + "CreateDelegation", {"delegation": wanted})
     return DELEGATIONS + "DeleteDelegation", {"name": made.name}
 
 
-def delegating(case: Case, _: Person) -> tuple[str, Body]:
+def delegating(case: Case) -> tuple[str, Body]:
     wanted = {"delegate": "user:somebody@example.com", "expireTime": case.later()}
     return DELEGATIONS + "CreateDelegation", {"delegation": wanted}
 
 
-def setting_a_signal(case: Case, _: Person) -> tuple[str, Body]:
+def setting_a_signal(case: Case) -> tuple[str, Body]:
     signal = {"name": f"signals/s_{case.story.id}", "value": True, "expireTime": case.later()}
     return SIGNALS + "SetSignal", {"signal": signal}
 
 
-def trying(case: Case, _: Person) -> tuple[str, Body]:
+def trying(case: Case) -> tuple[str, Body]:
     tried = {"principal": case.ann.principal, "resources": [case.story.resource], "actions": ["read"]}
     return POLICIES + "TestPolicy", {"name": case.policy.name, "cases": [tried]}
 
 
-def revoking_a_token(case: Case, _: Person) -> tuple[str, Body]:
+def revoking_a_token(case: Case) -> tuple[str, Body]:
     issued = case.story.must(case.bot, TOKENS + "IssueToken", {"name": case.active().name})
     return TOKENS + "RevokeToken", form(issued.token)
 
 
 def bodiless(method: str, **body: Any) -> Prepared:
-    return lambda _, __: (method, body)
+    return lambda _: (method, body)
 
 
 WALK: dict[str, Prepared] = {
     "ask under the policy, for oneself": asking,
-    "read the policy": lambda case, _: (POLICIES + "GetPolicy", {"name": case.policy.name}),
+    "read the policy": lambda case: (POLICIES + "GetPolicy", {"name": case.policy.name}),
     "read the grant": on("GetGrant", Case.pending),
     "approve the request": on("ApproveGrant", Case.pending),
     "deny the request": on("DenyGrant", Case.pending),
@@ -187,38 +187,38 @@ WALK: dict[str, Prepared] = {
     "review the requester's break-glass": on("CompleteReview", Case.emergency, comment="fine"),
     "check the holder's access": checking,
     "search for who has the access": bodiless(ACCESS + "SearchAccess", action="read", resource="database/orders"),
-    "ask what the holder could do in the past": lambda case, _: (
+    "ask what the holder could do in the past": lambda case: (
         ACCESS + "CheckAccess",
         case.story.question(subject=case.bot.principal) | {"readTime": case.now()},
     ),
-    "search for who had the access in the past": lambda case, _: (
+    "search for who had the access in the past": lambda case: (
         ACCESS + "SearchAccess",
         {"action": "read", "resource": "database/orders", "readTime": case.now()},
     ),
     "feed a replica that checks": bodiless(GRANTS + "WatchGrants", replica=True),
-    "issue a token of the grant": lambda case, _: (TOKENS + "IssueToken", {"name": case.active().name}),
+    "issue a token of the grant": lambda case: (TOKENS + "IssueToken", {"name": case.active().name}),
     "revoke the holder's token": revoking_a_token,
-    "revoke widely": lambda case, _: (GRANTS + "RevokeGrants", {"subject": case.bot.principal}),
-    "change policies": lambda case, _: (POLICIES + "ApplyPolicies", {"policies": [case.story.policy("new")]}),
-    "see what a change of policies would do": lambda case, _: (
+    "revoke widely": lambda case: (GRANTS + "RevokeGrants", {"subject": case.bot.principal}),
+    "change policies": lambda case: (POLICIES + "ApplyPolicies", {"policies": [case.story.policy("new")]}),
+    "see what a change of policies would do": lambda case: (
         POLICIES + "ApplyPolicies",
         {"policies": [case.story.policy("new")], "validateOnly": True},
     ),
     "read the proposals of policies": bodiless(POLICIES + "ListPolicyProposals"),
-    "approve the admin's proposal": lambda case, _: case.proposed(case.story.admin, "Approve"),
-    "approve another admin's proposal": lambda case, _: case.proposed(case.second, "Approve"),
-    "reject the admin's proposal": lambda case, _: case.proposed(case.story.admin, "Reject"),
+    "approve the admin's proposal": lambda case: case.proposed(case.story.admin, "Approve"),
+    "approve another admin's proposal": lambda case: case.proposed(case.second, "Approve"),
+    "reject the admin's proposal": lambda case: case.proposed(case.story.admin, "Reject"),
     "test policies": trying,
     "simulate policies": bodiless(POLICIES + "SimulatePolicies", endTime=BEFORE_ALL),
     "follow the simulation of policies": bodiless(POLICIES + "StreamPolicySimulation", endTime=BEFORE_ALL),
     "set a signal": setting_a_signal,
     "read the signals": bodiless(SIGNALS + "ListSignals"),
     "delegate one's own right to review": delegating,
-    "read the approver's delegation": lambda case, _: (DELEGATIONS + "GetDelegation", {"name": case.delegation.name}),
+    "read the approver's delegation": lambda case: (DELEGATIONS + "GetDelegation", {"name": case.delegation.name}),
     "end the approver's delegation": deleting_a_delegation,
-    "lock somebody": lambda case, _: (LOCKS + "CreateLock", {"lock": case.nobody}),
+    "lock somebody": lambda case: (LOCKS + "CreateLock", {"lock": case.nobody}),
     "read the locks": bodiless(LOCKS + "ListLocks"),
-    "lift a lock": lambda case, _: (LOCKS + "DeleteLock", {"name": case.story.locks(**case.nobody).name}),
+    "lift a lock": lambda case: (LOCKS + "DeleteLock", {"name": case.story.locks(**case.nobody).name}),
     "read the audit log": bodiless(AUDIT + "ListAuditEvents"),
     "tail the audit log": bodiless(AUDIT + "TailAuditEvents"),
     "export the audit log": bodiless(AUDIT + "ExportAuditEvents", format="ocsf"),
@@ -255,10 +255,13 @@ def test_the_walk_has_every_row() -> None:
 @pytest.mark.parametrize("label", TABLE)
 def test_everybody_may_do_what_the_table_says(story: Story, label: str) -> None:
     case = Case(story)
-    walked = {}
+    walked, prepared = {}, None
     for who, person in case.people.items():
-        method, body = WALK[label](case, person)
+        # Who is refused changes nothing, so the next one tries the same.
+        prepared = prepared or WALK[label](case)
+        method, body = prepared
         outcome = opened(story, person, method, body) if method in STREAMS else story.call(person, method, body)
         walked[who] = outcome.reason if outcome.code != "OK" else ""
+        prepared = prepared if walked[who] else None
 
     assert walked == TABLE[label]
