@@ -26,7 +26,6 @@ from tests.soak.run import read_store
 DATA = ROOT / ".data"
 DOCS = ROOT / "docs"
 _SWEEP_SECONDS = 2.0
-_MODULE = "tests.reliability"
 _CANNOT = 77
 """The status where what is needed is not installed, as other test programs have it."""
 
@@ -36,14 +35,12 @@ def main(arguments: Sequence[str]) -> int:
     given = _parser().parse_args(arguments)
     # So that an end by TERM, as by a timeout, ends what was started too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    # The same run in the sandbox.
-    given.arguments = [*arguments, *([] if "--seed" in arguments else ["--seed", str(given.seed)])]
     status: int = given.run(given)
     return status
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"python -m {_MODULE}", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.reliability", description=__doc__)
     commands = parser.add_subparsers(required=True)
     of_cluster = commands.add_parser("cluster", help="fail over a PostgreSQL cluster under three hosts of the service")
     of_cluster.add_argument("--short", action="store_true", help=f"only {' and '.join(cluster.SHORT)}")
@@ -86,8 +83,6 @@ def run_cluster(given: argparse.Namespace) -> int:
     if absent := missing():
         say(f"not installed: {' '.join(absent)}; `make cluster-packages` installs them")
         return _CANNOT
-    if not sandbox.is_inside() and sandbox.is_possible():
-        return sandbox.again_inside(_MODULE, given.arguments)
     say_where_it_is_less()
     directory = _emptied(given.directory or DATA / "cluster")
     work = Path(tempfile.mkdtemp(prefix="jit-cluster-"))
@@ -129,8 +124,6 @@ def _cluster(given: argparse.Namespace, directory: Path, work: Path) -> dict[str
 
 def run_faults(given: argparse.Namespace) -> int:
     """Starts one host and does its faults."""
-    if not sandbox.is_inside() and sandbox.is_possible():
-        return sandbox.again_inside(_MODULE, given.arguments)
     directory = _emptied(given.directory or DATA / "faults" / given.database)
     work = Path(tempfile.mkdtemp(prefix="jit-faults-"))
     # PostgreSQL runs as another user.
