@@ -67,7 +67,9 @@ class Checker:
         A result is None if the question must go to `check`: it reads or changes the store, or is refused.
         """
         view = self._view([request.question.subject for request in requests], 0, consistency)
-        plain = [request if _is_plain(request, view) else None for request in requests]
+        plain: Sequence[CheckRequest | None] = requests
+        if view.locks or any(request.min_revision for request in requests):
+            plain = [request if _is_plain(request, view) else None for request in requests]
         return self._answers.answer(plain, view, self._grants.known_past)
 
     def check_many(

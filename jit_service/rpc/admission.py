@@ -148,6 +148,10 @@ class Admission:
         if rule is None or not (rule.proxy or rule.anonymous):
             self._quota.demand(caller, writes=rule is not None and rule.writes, weight=_count_questions(request))
 
+    def is_bounded_in_batch(self, caller: Caller) -> bool:
+        """Returns whether the caller's checks that are answered in a batch must be counted."""
+        return self._quota.is_bounded(caller, writes=False)
+
     def count_in_batch(self, caller: Caller) -> None:
         """Counts a check that is answered in a batch. Raises RateExceeded."""
         self._quota.demand(caller, writes=False)

@@ -43,9 +43,13 @@ class Quota:
         self._buckets: OrderedDict[tuple[str, bool], _Bucket] = OrderedDict()
         self._lock = threading.Lock()
 
+    def is_bounded(self, caller: Caller, *, writes: bool) -> bool:
+        """Returns whether the caller's calls are counted at all."""
+        return writes or not caller.has(Role.CHECKER)
+
     def demand(self, caller: Caller, *, writes: bool, weight: int = 1) -> None:
         """Takes `weight` calls from the caller's bucket. Raises RateExceeded, and takes none, if too few are left."""
-        if not writes and caller.has(Role.CHECKER):
+        if not self.is_bounded(caller, writes=writes):
             return
         rate = self._rates.writes if writes else self._rates.checks
         most = rate * _BURST_SECONDS

@@ -310,6 +310,15 @@ def test_a_question_about_the_past_is_never_answered_from_memory(lane: Batch) ->
     assert lane.together([lane.call(read_time=then)]) == [None]
 
 
+def test_one_that_is_refused_leaves_no_sender_to_those_behind_it(lane: Batch) -> None:
+    approve(lane.store, ask(lane.store))
+    good, bad = lane.call(), lane.call()._replace(metadata=(("authorization", "Bearer nonsense"),))
+
+    answers = lane.together([good, bad, good, bad])
+
+    assert [isinstance(answer, bytes) for answer in answers] == [True, False, True, False]
+
+
 @pytest.mark.parametrize("broken", ["look", "commit"])
 def test_where_it_cannot_be_sure_nobody_is_allowed(lane: Batch, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     def away(*_: object, **__: object) -> None:
@@ -409,9 +418,16 @@ TWINS: list[tuple[str, Any, str, str, Callable[[Batch, pytest.MonkeyPatch], None
     (
         "one caller for all",
         BatchCheckHandler.__call__,
-        "way = _without_id(metadata), without_port(peer)",
-        "way = (), without_port(peer)",
+        "way = _without_id(metadata), host",
+        "way = (), host",
         test_all_are_recorded_before_any_is_answered_in_one_transaction,
+    ),
+    (
+        "the sender of the call before",
+        BatchCheckHandler.__call__,
+        ") != before:",
+        ") and before is None:",
+        lambda lane, _: test_one_that_is_refused_leaves_no_sender_to_those_behind_it(lane),
     ),
     (
         "one address for all",
