@@ -338,13 +338,13 @@ class GrantChange:
 
 
 def change_columns(change: GrantChange) -> dict[str, Any]:
-    """Returns the columns of the change's row."""
+    """Returns the columns of the change's row. Its document leaves out what is at its default, as most fields are."""
     return {
         "revision": change.revision,
         "grant_name": change.grant.name,
         "type": change.type,
         "at": change.at,
-        "document": JsonText(GRANTS.dump_json(change.grant).decode()),
+        "document": JsonText(GRANTS.dump_json(change.grant, exclude_defaults=True).decode()),
     }
 
 

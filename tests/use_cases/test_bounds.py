@@ -276,6 +276,17 @@ def test_a_use_leaves_what_it_changed_and_no_copy_of_the_grant(store: Store) -> 
         assert [change.grant.usage.count for change in snapshot.changes(after=told[1].revision, limit=9)] == [3]
 
 
+def test_a_change_leaves_out_defaults_and_is_read_as_it_was(store: Store) -> None:
+    add_policy(store)
+
+    grant = pend(store)
+
+    with store.snapshot() as snapshot:
+        [kept] = snapshot._session.exec(select(GrantChangeRow).where(col(GrantChangeRow.grant_name) == grant.name))
+        assert not {"labels", "usage", "offer", "end", "reviews"} & set(kept.document)
+        assert snapshot.grant_at(grant.name, grant.revision) == grant
+
+
 def test_an_answer_is_given_again_for_a_day_and_no_longer(store: Store, clock: Clock) -> None:
     add_policy(store)
     origin = Origin(request_id="0b0e7d02-55f7-4c1b-9a52-2f1a57a0c0de")
