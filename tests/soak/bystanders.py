@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from random import Random
 from typing import Any
@@ -14,10 +14,11 @@ import grpc
 
 from jit_service.runtime.dev_issuer import DevIssuer
 from jit_service.runtime.service import utc_now
-from jitaccess import CheckItem, JitClient, JitError, Unavailable, View
+from jitaccess import CheckItem, Decision, JitClient, JitError, Unavailable, View
 from jitaccess._faults import from_call
 from jitaccess._transport import authorization
 from jitaccess.contract.calls import access, grants
+from jitaccess.contract.calls.call import Call
 from tests.soak.asking import Board, Life
 from tests.soak.clients import Clients, open_client
 from tests.soak.pace import Pace
@@ -87,7 +88,8 @@ class Intruder:
 class Newcomer:
     """Asks one process what nobody has asked, or will, `per_second` questions a second: no cache may keep all.
 
-    They come many in a call, so that caches that hold thousands are full within minutes at little cost to the machine.
+    They come many in a call and, every other time, as many calls at once, which other caches remember: all that hold
+    thousands are full within minutes at little cost to the machine.
     """
 
     def __init__(self, site: Place, told: Told, random: Random, way: str, per_second: float) -> None:
@@ -97,23 +99,41 @@ class Newcomer:
         self._way = way
         self._pause = QUESTIONS / per_second
         self._clients = Clients(site, told, random)
+        token = site.token(GATEWAY)
+        self._metadata = authorization(lambda: token)
 
     def run(self) -> None:
         """Goes on until the run stops."""
         while not self._site.stopping.wait(self._pause):
             with suppress(JitError):
-                self._ask()
+                self._ask_in_one_call()
+            if not self._site.stopping.wait(self._pause):
+                self._ask_one_by_one()
         self._clients.close()
 
-    def _ask(self) -> None:
-        client = self._clients.of(GATEWAY, self._way)
-        paths = [f"auto/never/{self._random.getrandbits(64):x}" for _ in range(QUESTIONS)]
+    def _ask_in_one_call(self) -> None:
+        client, paths = self._clients.of(GATEWAY, self._way), self._new_paths()
         items = [CheckItem(STRANGER.principal, "read", path) for path in paths]
         answers = self._told.call("batch of new questions", lambda: client.check_many(items))
         for path, answer in zip(paths, answers, strict=True):
             if answer.error is None:
-                self._told.decided(answer.decision_id, answer.allowed)
-                self._told.must_refuse(f"read on {path} by a stranger", bool(answer))
+                self._take(path, answer)
+
+    def _ask_one_by_one(self) -> None:
+        paths, address = self._new_paths(), self._site.address_of(self._way)
+        calls = [access.check(STRANGER.principal, "read", path) for path in paths]
+        with _channel(address) as channel:
+            sent = _ask_at_once(channel, self._metadata, calls)
+            for path, call, each in zip(paths, calls, sent, strict=True):
+                if _count(self._told, each, address, kind="new question", apart=True):
+                    self._take(path, call.read_answer(each.result()))
+
+    def _new_paths(self) -> list[str]:
+        return [f"auto/never/{self._random.getrandbits(64):x}" for _ in range(QUESTIONS)]
+
+    def _take(self, path: str, answer: Decision) -> None:
+        self._told.decided(answer.decision_id, answer.allowed)
+        self._told.must_refuse(f"read on {path} by a stranger", bool(answer))
 
 
 class Watcher:
@@ -162,24 +182,33 @@ def flood(site: Place, told: Told, board: Board, random: Random) -> None:
     """Asks far more at once than there are threads to answer, and waits for no answer before all are sent."""
     call = access.check(GATEWAY.principal, "read", "auto/flood")
     metadata = authorization(lambda: site.token(GATEWAY))
-    with grpc.insecure_channel(str(site.grpc), options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
-        check = channel.unary_unary(
-            call.path,
-            request_serializer=type(call.request).SerializeToString,
-            response_deserializer=call.answer.FromString,
-        )
-        sent = [check.future(call.request, timeout=10, metadata=metadata) for _ in range(FLOOD)]
-        for each in sent:
-            _count(told, each, site)
+    with _channel(str(site.grpc)) as channel:
+        for each in _ask_at_once(channel, metadata, [call] * FLOOD):
+            _count(told, each, str(site.grpc), kind="flood")
 
 
-def _count(told: Told, sent: Any, site: Place) -> None:
-    fault = sent.exception()
-    if fault is None:
-        told.counted("flood", "OK")
-    else:
-        error = from_call(fault, address=str(site.grpc))
-        told.counted("flood", error.code, str(error))
+def _channel(address: str) -> grpc.Channel:
+    return grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
+
+
+def _ask_at_once(channel: grpc.Channel, metadata: Any, calls: Sequence[Call[Decision]]) -> list[Any]:
+    """Sends all the calls of one method, and waits for no answer."""
+    check = channel.unary_unary(
+        calls[0].path,
+        request_serializer=type(calls[0].request).SerializeToString,
+        response_deserializer=calls[0].answer.FromString,
+    )
+    return [check.future(call.request, timeout=10, metadata=metadata) for call in calls]
+
+
+def _count(told: Told, sent: Any, address: str, *, kind: str, apart: bool = False) -> bool:
+    """Waits for the answer, and counts it. Returns whether there is one."""
+    if (fault := sent.exception()) is None:
+        told.counted(kind, "OK", apart=apart)
+        return True
+    error = from_call(fault, address=address)
+    told.counted(kind, error.code, str(error), apart=apart)
+    return False
 
 
 def dead_clients(site: Place, told: Told, board: Board, random: Random) -> None:

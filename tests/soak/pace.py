@@ -46,13 +46,13 @@ class Fixed:
         self._told = told
         self._seconds_each = 1 / per_second
         self._turn = threading.Lock()
-        self._paid = told.calls
+        self._paid = told.calls - told.apart
         self._due = time.monotonic()
 
     def wait(self) -> None:
         # One at a time, so that those who wait do not all begin at one instant.
         with self._turn:
-            made = self._told.calls - self._paid
+            made = self._told.calls - self._told.apart - self._paid
             self._paid += made
             costs = min(max(1, made) * self._seconds_each, PAID_SECONDS)
             self._due = max(self._due, time.monotonic() - CAUGHT_UP_SECONDS) + costs

@@ -27,7 +27,8 @@ is stopped for a while, and clients flood the service, die, or do not read. `TRA
 `DATABASE=postgresql` run it on those. The seed fixes who does what, and which fault comes when. How the threads of a
 run interleave depends on the machine, so a second run differs. `PAUSES="60 180"` are the least and the most seconds
 between two faults. With `RATE` all clients together make so many calls a second, and as many as are answered without
-it. With `NEW` two more clients ask each worker so many questions a second that nobody asked before or will again.
+it. With `NEW` two more clients ask each worker so many questions a second that nobody asked before or will again, half
+of them many in a call and half one by one.
 
 It exits with 1 if a property was violated. `.data/soak/DATABASE` then has `result.json` (everything), `soak.svg`,
 `soak.log` (what happened when) and `service.log`, and in `d` the store and Envoy's log.
@@ -49,7 +50,7 @@ How to read it:
 - A young worker fills its caches: up to 20,000 decisions of 1 to 2 KiB
   ([ADR 33](adr/0033-cache-decisions-by-object-identity.md)), and here almost every question is a new one: one in six is
   about a resource that nobody asks about again, and all of `NEW` are. A run of minutes cannot tell a cache that fills
-  from a leak, so its slopes are upper bounds; `SECONDS=3600` tells more, and `NEW=60` fills the caches in six minutes.
+  from a leak, so its slopes are upper bounds; `SECONDS=3600` tells more, and `NEW=120` fills the caches in six minutes.
 - Recovery is the time from the kill (or from SIGCONT) to the first answer to a client that connects anew: for the
   killed worker by that worker, and through Envoy by any worker.
 

@@ -52,6 +52,19 @@ def test_so_many_turns_with_a_call_each_take_a_second(clock: Clock) -> None:
     assert clock.now == pytest.approx(101)
 
 
+def test_what_others_ask_at_a_pace_of_their_own_is_not_paid_for(clock: Clock) -> None:
+    told = Told()
+    fixed = paced(clock, told, per_second=10)
+
+    for _ in range(10):
+        fixed.wait()
+        told.counted("check", "OK")
+        told.counted("new question", "OK", apart=True)
+        told.counted("new question", "UNAVAILABLE", apart=True)
+
+    assert clock.now == pytest.approx(101)
+
+
 def test_a_story_of_many_calls_is_paid_for_by_who_begins_next(clock: Clock) -> None:
     told = Told()
     fixed = paced(clock, told, per_second=10)

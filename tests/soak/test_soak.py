@@ -21,13 +21,15 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="se
 
 
 def test_a_short_run_with_a_kill_violates_nothing(tmp_path: Path, transport: str) -> None:
-    plan = Plan(seconds=3, seed=1, transport=transport, faults=((1, chaos.KILL_SERVICE, False),))
+    plan = Plan(seconds=3, seed=1, transport=transport, faults=((1, chaos.KILL_SERVICE, False),), new=200)
     told: list[str] = []
 
     result = soak(plan, tmp_path, told.append)
 
     assert result["passed"], summary(result)
     assert result["counts"]["kills"] == 1
+    # Each kind fills caches that the other does not.
+    assert {"batch of new questions: OK", "new question: OK"} <= result["outcomes"].keys()
     untried = [each["name"] for each in result["properties"] if not each["trials"]]
     assert untried in ([], ["memory does not grow without bound"]), untried
     assert told

@@ -74,6 +74,8 @@ class Told:
     decisions: dict[str, bool] = field(default_factory=dict)
     outcomes: Counter[str] = field(default_factory=Counter)
     endings: Counter[str] = field(default_factory=Counter)
+    apart: int = 0
+    """How many of the calls were made by somebody who keeps a pace of their own."""
     _operations: defaultdict[str, list[Operation]] = field(default_factory=lambda: defaultdict(list))
     _closed: dict[str, float] = field(default_factory=dict)
     _forgotten: set[str] = field(default_factory=set)
@@ -105,9 +107,12 @@ class Told:
             if seconds is not None:
                 self._took[kind].append(seconds * 1000)
 
-    def counted(self, kind: str, code: str, text: str = "") -> None:
-        """Counts the outcome of a call that somebody else made."""
+    def counted(self, kind: str, code: str, text: str = "", *, apart: bool = False) -> None:
+        """Counts the outcome of a call that somebody else made; `apart` if they keep a pace of their own."""
         self._ended(kind, code, text)
+        if apart and code not in UNANSWERED:
+            with self._lock:
+                self.apart += 1
 
     def acked(self, event: str, about: str, request_id: str = "", *, state: str = "") -> None:
         """Notes a transition; `state` is what the grant is in from then on, where that is its last."""
