@@ -25,7 +25,7 @@ from sqlalchemy import make_url
 from jit_service.storage import Store
 from jit_service.storage.head_follower import HeadFollower
 from jit_service.storage.migrate import migrate
-from tests import compiled_sql
+from tests import compiled_sql, prepared
 
 if TYPE_CHECKING:
     from xdist.remote import Producer
@@ -69,6 +69,7 @@ settings.register_profile(
 )
 settings.load_profile("jit")
 compiled_sql.share()
+prepared.share()
 
 # A shell's background job ignores interrupts, and under nohup hang-ups too; so would all that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -125,3 +125,28 @@ def test_a_prepared_program_does_not_outlive_the_process_that_stands_in_for_it(
 
         # Nobody holds the other end of its output any more.
         assert process.stdout.read() == ""
+
+
+def test_another_process_of_the_run_has_the_same_server_which_outlives_it() -> None:
+    ours = prepared.command("jit")
+
+    theirs = _says("print(prepared.command('jit'))", os.environ)
+
+    assert theirs == [str(ours)]
+    assert subprocess.run([ours, "--help"], stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def test_a_server_ends_with_the_last_that_uses_it_and_leaves_nothing() -> None:
+    alone = {name: value for name, value in os.environ.items() if name != "PREPARED_PROGRAMS"}
+
+    command, server = _says(
+        "import psutil; print(prepared.command('jit')); print(psutil.Process().children()[0].pid)", alone
+    )
+
+    assert not psutil.pid_exists(int(server))
+    assert not Path(command).parents[1].exists()
+
+
+def _says(code: str, environment: Mapping[str, str]) -> list[str]:
+    command = [sys.executable, "-c", f"from tests import prepared; {code}"]
+    return subprocess.check_output(command, cwd=prepared.ROOT, env=environment, text=True).splitlines()

@@ -1,10 +1,10 @@
 """Programs whose modules are loaded already. To start one takes a fork, and not half a second of imports.
 
-A server for each program (`server.py`) imports it once. For each start it forks, and the child becomes the program:
-with the arguments, environment, directory, umask, ignored signals and standard streams of whoever starts it, in a
-session of its own. `start` and `run` start a program from Python, as subprocess does. `command` is for those who start
-by a path, such as a shell: a process of a few milliseconds that passes signals on, and ends as the program does
-(`stand_in.py`).
+A server for each program (`server.py`) imports it once for all workers of a run. For each start it forks, and the
+child becomes the program: with the arguments, environment, directory, umask, ignored signals and standard streams of
+whoever starts it, in a session of its own. `start` and `run` start a program from Python, as subprocess does. `command`
+is for those who start by a path, such as a shell: a process of a few milliseconds that passes signals on, and ends as
+the program does (`stand_in.py`).
 
 tests/test_prepared.py shows that a prepared program does what the real one does.
 """
@@ -12,6 +12,8 @@ tests/test_prepared.py shows that a prepared program does what the real one does
 from __future__ import annotations
 
 import atexit
+import errno
+import fcntl
 import os
 import select
 import shlex
@@ -20,9 +22,9 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import IO
@@ -30,6 +32,7 @@ from typing import IO
 from tests.prepared import wire
 
 ROOT = Path(__file__).parents[2]
+_DIRECTORY = "PREPARED_PROGRAMS"
 
 
 class Started:
@@ -113,41 +116,85 @@ def run(program: str, *arguments: str, env: Mapping[str, str], timeout: float) -
 @cache
 def command(program: str) -> Path:
     """Returns the path of a command that starts the program; its directory has no other."""
-    address = Path(_server(program))
-    path = address.parent / "bin" / program
-    path.parent.mkdir()
-    stand_in = [sys.executable, "-IS", str(Path(__file__).with_name("stand_in.py")), str(address)]
-    path.write_text(f'#!/bin/sh\nexec {shlex.join(stand_in)} "$@"\n')
-    path.chmod(0o700)
+    address = _server(program)
+    path = _directory() / f"{program}-alone" / program
+    with _by_turns():
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            stand_in = [sys.executable, "-IS", str(Path(__file__).with_name("stand_in.py")), address]
+            path.write_text(f'#!/bin/sh\nexec {shlex.join(stand_in)} "$@"\n')
+            path.chmod(0o700)
     return path
+
+
+def share() -> None:
+    """Has this process and all that it starts use the same servers."""
+    os.environ[_DIRECTORY] = str(_directory())
+
+
+@cache
+def _directory() -> Path:
+    if shared := os.environ.get(_DIRECTORY):
+        return Path(shared)
+    # Not in pytest's directory: the path of a Unix socket is short.
+    directory = tempfile.TemporaryDirectory(prefix="jit-prepared-")
+    atexit.register(directory.cleanup)
+    return Path(directory.name)
+
+
+@contextmanager
+def _by_turns() -> Iterator[None]:
+    directory = os.open(_directory(), os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
 
 
 @cache
 def _server(program: str) -> str:
-    """Starts the program's server, which ends with this process. Returns its address."""
-    # Not in pytest's directory: the path of a Unix socket is short.
-    directory = tempfile.TemporaryDirectory(prefix="jit-prepared-")
-    address = f"{directory.name}/socket"
+    """Returns the address of the program's server, which ends with the last process that has called this.
+
+    Each of them holds a FIFO open for as long as it lives, whose end is the server's stdin.
+    """
+    address = _directory() / program
+    users = address.with_suffix(".users")
+    with _by_turns():
+        try:
+            os.open(users, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as fault:
+            # There was no server, or it has ended.
+            if fault.errno not in (errno.ENOENT, errno.ENXIO):
+                raise
+            _start_server(program, address, users)
+    return str(address)
+
+
+def _start_server(program: str, address: Path, users: Path) -> None:
+    for left in (address, users):
+        left.unlink(missing_ok=True)
+    os.mkfifo(users)
+    stdin = os.open(users, os.O_RDONLY | os.O_NONBLOCK)
+    used = os.open(users, os.O_WRONLY)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JIT_")}
     server = subprocess.Popen(
-        [sys.executable, "-m", "tests.prepared.server", program, address],
+        [sys.executable, "-m", "tests.prepared.server", program, str(address)],
         cwd=ROOT,
         env=environment | {"LC_ALL": "C.UTF-8"},
-        stdin=subprocess.PIPE,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         start_new_session=True,
     )
+    os.close(stdin)
     assert server.stdout is not None
     assert server.stdout.readline() == b"ready\n"
 
     def stop() -> None:
-        assert server.stdin is not None
-        server.stdin.close()
-        server.wait(60)
-        directory.cleanup()
+        os.close(used)
+        server.wait()
 
     atexit.register(stop)
-    return address
 
 
 def _rest_of(stream: IO[str]) -> str:
