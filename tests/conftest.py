@@ -104,11 +104,19 @@ def clock() -> Clock:
     return Clock()
 
 
+@cache
+def migrated() -> bytes:
+    """A migrated database of SQLite to copy, since migrating one takes longer than most tests."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "template.db")
+        migrate(f"sqlite:///{path}")
+        return path.read_bytes()
+
+
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated database to copy, since migrating one takes longer than most tests."""
     path = tmp_path_factory.mktemp("sqlite") / "template.db"
-    migrate(f"sqlite:///{path}")
+    path.write_bytes(migrated())
     return path
 
 

@@ -26,6 +26,7 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
+from sqlalchemy import make_url
 
 import tests.contract  # noqa: F401 (fills the descriptor pool)
 from jit_service.domain.caller import Role
@@ -35,7 +36,7 @@ from jit_service.runtime.service import Service
 from jit_service.settings import Address, Settings
 from jit_service.storage.migrate import migrate
 from jit_service.use_cases.unauthenticated_calls import INTERVAL, UnauthenticatedCalls
-from tests.conftest import Clock
+from tests.conftest import Clock, migrated
 
 GRANTS = "/jitaccess.v1.GrantService/"
 ACCESS = "/jitaccess.v1.AccessService/"
@@ -97,7 +98,7 @@ class World:
         }
         self.settings = Settings.load(**(usual | settings))
         self.settings = self.settings.with_issuer(self.issuer.issuer())
-        migrate(self.settings.store_url)
+        make_database(self.settings.store_url)
         self.service = Service(self.settings, clock=clock)
         self.grpc = self.service.listen(Address("127.0.0.1", 0))
         self.passing = self.service.listen_passing(Address("127.0.0.1", 0))
@@ -373,6 +374,14 @@ def running_world(directory: Path, clock: Clock, url: str, **settings: Any) -> I
         yield world
     finally:
         world.stop()
+
+
+def make_database(url: str) -> None:
+    """Migrates the database; a new one of SQLite is a copy of one that was."""
+    path = make_url(url).database
+    if url.startswith("sqlite:///") and path and not Path(path).exists():
+        Path(path).write_bytes(migrated())
+    migrate(url)
 
 
 def _descriptor_of(method: str) -> Any:

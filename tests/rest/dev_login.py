@@ -22,8 +22,8 @@ from jit_service.runtime.envoy import Envoy, render
 from jit_service.runtime.service import Service
 from jit_service.runtime.workers import hold
 from jit_service.settings import Address, Settings
-from jit_service.storage.migrate import migrate
 from tests.conftest import Clock
+from tests.world import make_database
 
 CLI_URI = "http://127.0.0.1:4711/callback"
 
@@ -177,7 +177,7 @@ def _serve(
     dev_provider: Callable[[], Path | None],
 ) -> None:
     directory = settings.data_dir
-    migrate(settings.store_url)
+    make_database(settings.store_url)
     service = Service(settings, clock=clock)
     stack.callback(service.stop)
     service.listen_unix(directory / "s.sock")
