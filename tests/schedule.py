@@ -7,7 +7,8 @@ read since 9.2. Each other test is given to whichever worker is free.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from xdist.scheduler import LoadScopeScheduling
 
@@ -56,8 +57,24 @@ def is_long(nodeid: str) -> bool:
     return nodeid.startswith(LONG)
 
 
+class Collection(list[str]):
+    """The ids of a worker's tests. xdist asks for the place of each, which a list searches from its beginning."""
+
+    def __init__(self, nodeids: Sequence[str]) -> None:
+        super().__init__(nodeids)
+        self._places = {nodeid: place for place, nodeid in enumerate(nodeids)}
+
+    def index(self, nodeid: str, *_: Any) -> int:
+        return self._places[nodeid]
+
+
 class Schedule(LoadScopeScheduling):
     """Gives out the units with the most tests first, and single tests in the order of the collection."""
+
+    def add_node_collection(self, node: WorkerController, collection: Sequence[str]) -> None:
+        super().add_node_collection(node, collection)
+        if node in self.registered_collections:
+            self.registered_collections[node] = Collection(collection)
 
     def _split_scope(self, nodeid: str) -> str:
         return unit_of(nodeid)

@@ -30,6 +30,7 @@ from tests import prepared
 from tests.conftest import Clock
 from tests.notifications.webhooks import SECRET, facts, hook
 from tests.rest.dev_login import DevLogin
+from tests.world import make_database
 
 SERVICE = Path(sys.executable).parent / "jit-service"
 ANY = "127.0.0.1:0"
@@ -49,7 +50,11 @@ def running(*arguments: str, environment: dict[str, str] | None = None) -> Itera
         process.communicate()
 
 
-def up(data_dir: Path, *arguments: str) -> Any:
+def up(data_dir: Path, *arguments: str, afresh: bool = False) -> Any:
+    """Runs `up` on a database that is migrated already, since each would take a while for it, or `afresh`."""
+    if not afresh:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_database(f"sqlite:///{data_dir / 'jit.db'}")
     return running("up", "--dev", "--data-dir", str(data_dir), "--grpc", ANY, "--http", ANY, *arguments)
 
 
@@ -116,7 +121,7 @@ def token(data_dir: Path, name: str) -> str:
 
 
 def test_up_says_where_it_is_on_one_line_and_serves_both(tmp_path: Path) -> None:
-    with up(tmp_path) as (process, ready):
+    with up(tmp_path, afresh=True) as (process, ready):
         assert set(ready) == {"ready", "http", "login", "grpc", "data_dir"}
         assert ready["ready"] is True
         assert ready["data_dir"] == str(tmp_path)
@@ -246,7 +251,7 @@ def test_what_it_writes_is_for_this_user_alone(tmp_path: Path) -> None:
 
 
 def test_what_it_stored_is_there_after_a_restart(tmp_path: Path) -> None:
-    with up(tmp_path) as (process, ready):
+    with up(tmp_path, afresh=True) as (process, ready):
         with JitClient(ready["grpc"], token=token(tmp_path, "alice")) as client:
             name = client.request(["database/orders/eu"], ["read"]).name
         process.kill()
@@ -268,7 +273,7 @@ def test_examples_are_applied_to_an_empty_store_only(tmp_path: Path) -> None:
 
 
 def test_a_data_directory_with_a_long_path_works(tmp_path: Path) -> None:
-    with up(tmp_path / ("d" * 100)) as (process, _):
+    with up(tmp_path / ("d" * 100), afresh=True) as (process, _):
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=10) == 0
 
@@ -403,7 +408,7 @@ def test_a_dev_token_is_for_a_directory_where_a_service_runs(tmp_path: Path) -> 
 
 def test_a_postgresql_url_works_as_it_is_usually_written(tmp_path: Path, postgresql_url: str) -> None:
     url = postgresql_url.replace("postgresql+psycopg://", "postgresql://")
-    with up(tmp_path, "--database-url", url) as (_, ready):
+    with up(tmp_path, "--database-url", url, afresh=True) as (_, ready):
         with JitClient(ready["grpc"], token=token(tmp_path, "alice")) as client:
             assert client.request(["database/orders/eu"], ["read"]).state == "ACTIVE"
         assert not (tmp_path / "jit.db").exists()
