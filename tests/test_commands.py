@@ -242,7 +242,7 @@ def test_it_ends_with_a_fault_when_envoy_does(tmp_path: Path) -> None:
 
 def test_what_it_writes_is_for_this_user_alone(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
-    with up(data_dir):
+    with up(data_dir, afresh=True):
         tokens = data_dir / "dev" / "tokens"
         assert {path.stem for path in tokens.iterdir()} == PEOPLE
         private = [data_dir, tokens, *tokens.iterdir(), data_dir / "jit.db", data_dir / "dev" / "key.pem"]
@@ -251,7 +251,7 @@ def test_what_it_writes_is_for_this_user_alone(tmp_path: Path) -> None:
 
 
 def test_what_it_stored_is_there_after_a_restart(tmp_path: Path) -> None:
-    with up(tmp_path, afresh=True) as (process, ready):
+    with up(tmp_path) as (process, ready):
         with JitClient(ready["grpc"], token=token(tmp_path, "alice")) as client:
             name = client.request(["database/orders/eu"], ["read"]).name
         process.kill()
