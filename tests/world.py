@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, urlencode
 
 import grpc
@@ -29,7 +29,9 @@ from google.rpc import error_details_pb2, status_pb2
 from sqlalchemy import make_url
 
 import tests.contract  # noqa: F401 (fills the descriptor pool)
+from jit_service.background import BackgroundThread
 from jit_service.domain.caller import Role
+from jit_service.runtime.audit_compactor import AuditCompactor
 from jit_service.runtime.dev_issuer import DevIssuer
 from jit_service.runtime.envoy import Envoy, render
 from jit_service.runtime.service import Service
@@ -38,6 +40,7 @@ from jit_service.storage.migrate import migrate
 from jit_service.use_cases.unauthenticated_calls import INTERVAL, UnauthenticatedCalls
 from tests.conftest import Clock, migrated
 
+Thread = TypeVar("Thread", bound=BackgroundThread)
 GRANTS = "/jitaccess.v1.GrantService/"
 ACCESS = "/jitaccess.v1.AccessService/"
 POLICIES = "/jitaccess.v1.PolicyService/"
@@ -105,11 +108,10 @@ class World:
         socket = directory / "s.sock"
         self.service.listen_unix(socket)
         self.service.start()
-        # By the machine's time it would append to the log in the midst of somebody's test.
-        (self._unauthenticated,) = (
-            thread for thread in self.service.gauges.threads if isinstance(thread, UnauthenticatedCalls)
-        )
-        self._unauthenticated.stop()
+        # By the machine's time they would append to the log, and merge it, in the midst of somebody's test.
+        (self._unauthenticated,) = self._threads(UnauthenticatedCalls)
+        for thread in (self._unauthenticated, *self._threads(AuditCompactor)):
+            thread.stop()
         self.envoy = Envoy(
             render(http=Address("127.0.0.1", 0), upstream=socket, directory=directory), directory=directory
         )
@@ -120,6 +122,9 @@ class World:
         self.channel.close()
         self.envoy.stop()
         self.service.stop()
+
+    def _threads(self, kind: type[Thread]) -> list[Thread]:
+        return [thread for thread in self.service.gauges.threads if isinstance(thread, kind)]
 
     def settle(self) -> None:
         """Moves on to a whole second, and records the refused calls that have been counted until then.

@@ -66,9 +66,9 @@ def code_of(call: Any) -> str:
     return str(call.code().name)
 
 
-def eventually(fact: Callable[[], bool]) -> bool:
+def eventually(fact: Callable[[], bool], *, seconds: float = SOON) -> bool:
     """Waits until it is so; False when it is not for too long."""
-    deadline = time.monotonic() + SOON
+    deadline = time.monotonic() + seconds
     while not fact():
         if time.monotonic() > deadline:
             return False

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,15 @@ from jit_service.storage.migrate import migrate
 from jitaccess import JitClient
 from tests import prepared
 from tests.conftest import copy_of
+from tests.faults import test_calls
 from tests.faults.history import Recorder, violations
-from tests.faults.test_calls import eventually
 from tests.protected import HOST, UPLOAD, Exchange, running_gate
 from tests.test_commands import ANY, failing, running, token, up
 
 ALICE = "user:alice@example.com"
 SOON = 30
+REPLACED = 90
+"""Seconds for a new worker on a busy machine: it loads everything, after a pause that grows with each that ended."""
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "policies.yaml"
 PROTECTED = ROOT / "envoy" / "examples" / "protect" / "policies.yaml"
@@ -91,6 +93,9 @@ class Running:
 
 
 Shared = Callable[..., Running]
+
+
+eventually = partial(test_calls.eventually, seconds=REPLACED)
 
 
 @contextmanager
