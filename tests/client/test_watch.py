@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from threading import Event
 from typing import Any
 
 import grpc
@@ -10,7 +11,10 @@ import pytest
 
 from jitaccess import AsyncJitClient, GrantEvent, JitClient, NotFound, Retry, Unauthenticated, Unavailable
 from jitaccess import _watch as watching
+from jitaccess.client import Stream
+from jitaccess.replica.state import LOADING, SILENCE, first_silence
 from jitaccess.v1 import grant_pb2
+from jitaccess.v1.grant_pb2 import WatchGrantsRequest
 from tests.client.conftest import Ask
 from tests.client.service import Held, Refusal, Service
 
@@ -216,3 +220,32 @@ def test_a_consumer_may_take_its_time(service: Service, monkeypatch: pytest.Monk
 
     assert told([second]) == [("CURRENT", "b", 4)]
     assert starts(service) == [0]
+
+
+class Slow:
+    """A call whose first message comes late, and whose second one never does."""
+
+    def __init__(self) -> None:
+        self._cancelled = Event()
+        self._told = False
+
+    def __next__(self) -> str:
+        if self._cancelled.wait(None if self._told else 0.5):
+            raise StopIteration
+        self._told = True
+        return "all"
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+
+
+def test_a_service_may_read_for_long_before_it_tells_the_first_and_not_later() -> None:
+    patient, impatient = Stream(Slow(), silence=0.1, first=30), Stream(Slow(), silence=0.1)
+
+    assert [list(patient), list(impatient)] == [["all"], []]
+    assert (patient.was_silent, impatient.was_silent) == (True, True)
+
+
+def test_a_replica_that_begins_anew_waits_for_all_grants_to_be_read() -> None:
+    assert first_silence(WatchGrantsRequest()) == LOADING
+    assert first_silence(WatchGrantsRequest(start_revision=7)) == SILENCE

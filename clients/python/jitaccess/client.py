@@ -345,12 +345,14 @@ class JitClient:
 class Stream:
     """The answers of a streaming call, which is cancelled when the next one does not come within `silence` seconds.
 
-    gRPC's blocking iterator knows no timeout, hence a thread that looks after it.
+    The first one may take `first` seconds, by default as long as any. gRPC's blocking iterator knows no timeout, hence
+    a thread that looks after it.
     """
 
-    def __init__(self, call: Any, *, silence: float) -> None:
+    def __init__(self, call: Any, *, silence: float, first: float | None = None) -> None:
         self._call = call
-        self._silence = silence
+        self._after_first = silence
+        self._silence = silence if first is None else first
         self._waiting_since: float | None = time.monotonic()
         self._closed = threading.Event()
         self.was_silent = False
@@ -366,6 +368,7 @@ class Stream:
                 return
             finally:
                 self._waiting_since = None
+            self._silence = self._after_first
             yield message
 
     def close(self) -> None:

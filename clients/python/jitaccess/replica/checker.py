@@ -25,7 +25,7 @@ from jitaccess.errors import InvalidArgument, JitError, Unavailable
 from jitaccess.naming import rfc3339
 from jitaccess.replica.after_no import SECONDS, AfterNo
 from jitaccess.replica.decision import Judgement, LocalReason
-from jitaccess.replica.state import SILENCE, Replica, steady_ns
+from jitaccess.replica.state import SILENCE, Replica, first_silence, steady_ns
 
 MAX_AGE = timedelta(seconds=10)
 _FIRST_PAUSE = 0.05
@@ -328,7 +328,9 @@ class LocalChecker(LocalState):
 
     def _read(self) -> JitError | None:
         """Reads one stream to its end. Returns why it is over; None where it is only to be opened anew."""
-        self._stream = stream = Stream(self._client.open_stream(self.open()), silence=SILENCE)
+        call = self.open()
+        first = first_silence(call.request)
+        self._stream = stream = Stream(self._client.open_stream(call), silence=SILENCE, first=first)
         try:
             for told in stream:
                 if self._closed.is_set():

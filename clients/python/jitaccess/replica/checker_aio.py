@@ -28,7 +28,7 @@ from jitaccess.replica.checker import (
     remote_decision,
 )
 from jitaccess.replica.decision import LocalReason
-from jitaccess.replica.state import SILENCE
+from jitaccess.replica.state import SILENCE, first_silence
 
 
 class AsyncLocalChecker(LocalState):
@@ -129,9 +129,11 @@ class AsyncLocalChecker(LocalState):
             self._changed.notify_all()
 
     async def _read(self) -> JitError | None:
-        stream = self._client.open_stream(self.open())
+        call = self.open()
+        stream, silence = self._client.open_stream(call), first_silence(call.request)
         try:
-            while (told := await next_message(stream, silence=SILENCE)) is not grpc.aio.EOF:
+            while (told := await next_message(stream, silence=silence)) is not grpc.aio.EOF:
+                silence = SILENCE
                 if self.take(told):
                     await self._tell()
                     if self.measure_again():

@@ -36,6 +36,8 @@ from jitaccess.v1 import grant_pb2, lock_pb2, policy_pb2
 from jitaccess.v1.grant_pb2 import WatchGrantsResponse
 
 SILENCE = 10.0  # Seconds; a heartbeat comes every 5.
+LOADING = 300.0
+"""For so many seconds a service may read all grants before it sends the first; a slow one takes 0.25 ms for each."""
 MEASURE_AGAIN = 600 * 10**9
 """After so long a stream is opened anew: the two steady clocks are not the same one."""
 _DRIFT = 2000  # One part in so many, 500 ppm: NTP slews a clock no faster.
@@ -272,3 +274,8 @@ def _lock(lock: lock_pb2.Lock) -> Lock:
 
 def _micros(instant: Timestamp) -> int:
     return instant.seconds * 10**6 + instant.nanos // 1000
+
+
+def first_silence(request: grant_pb2.WatchGrantsRequest) -> float:
+    """Returns for how many seconds a stream may say nothing at first: one that begins anew is read as a whole."""
+    return SILENCE if request.start_revision else LOADING
