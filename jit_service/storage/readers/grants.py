@@ -50,10 +50,7 @@ class GrantReader(Reading):
         """Returns up to `limit` scheduled and active grants after the name, by name, without their reviews."""
         later = and_(predicates.granted(self.now), col(GrantRow.name) > after)
         wanted = select(GrantRow).where(later).order_by(GrantRow.name).limit(limit)
-        found = [self._grant_without_reviews(row) for row in self._session.exec(wanted)]
-        # The caller reads a long list page by page: do not keep earlier pages in memory.
-        self._session.expunge_all()
-        return found
+        return [self._grant_without_reviews(row) for row in prepared.fetch(self._connection, wanted)]
 
     def live_under(self, policies: Collection[str] | None) -> Iterator[Grant]:
         """Yields every scheduled and active grant under one of the policies (None: any), without its reviews."""
@@ -194,7 +191,7 @@ class GrantReader(Reading):
             reviews[review.grant_name].append(review)
         return reviews
 
-    def _grant_without_reviews(self, row: GrantRow) -> Grant:
+    def _grant_without_reviews(self, row: Any) -> Grant:
         """Returns the grant without its reviews, verified as Check verifies it. Raises StoreUnavailable."""
         grant = rows.grant_of(row, [])
         self._sealer.demand_equal(grant.name, self._sealer.of_live(live_text(condense(grant))), row.live_seal)
