@@ -99,6 +99,7 @@ def open_engine(url: URL, *, wait_seconds: int, **options: Any) -> Engine:
     dialect.connect = BoundedConnection.connect
     # Each connection that leaves the pool is asked this instead of a plain ping; if it is false, the pool reconnects.
     dialect.do_ping = is_primary
+    dialect.set_readonly = set_read_only
     session = _Session(wait_seconds, pooler)
     event.listen(engine, "connect", lambda connection, _: session.set_up(connection))
     event.listen(engine, "begin", lambda connection: begin(connection.connection.dbapi_connection))
@@ -201,6 +202,15 @@ def is_primary(connection: Any) -> bool:
         connection.answer_seconds = patience
         if not connection.closed:
             connection.autocommit = before
+
+
+def set_read_only(connection: Any, value: bool) -> None:
+    """Has the driver's next transactions write nothing, or leaves that to the server.
+
+    SQLAlchemy calls it with False for a connection that has read. The driver would then begin with READ WRITE, and so
+    write to a server that was demoted by `default_transaction_read_only`.
+    """
+    connection.read_only = value or None
 
 
 def has_ended(connection: Any) -> bool:

@@ -21,7 +21,7 @@ from jit_service.storage.grant_loader import GrantLoader
 from jit_service.storage.migrate import migrate
 from jit_service.use_cases import audit
 from tests import checking
-from tests.conftest import Clock
+from tests.conftest import NOON, Clock
 from tests.domain.test_sown_bugs import Twin, demand_caught
 from tests.storage.people import ALICE, AUDITOR, GATEWAY, add_policy, approve, ask
 from tests.storage.servers import Server, newest, running, versions
@@ -163,6 +163,22 @@ def test_a_view_on_a_server_that_was_demoted_sees_nothing(server: Server, fresh:
     reader.close()
 
 
+def test_what_appends_leaves_it_to_the_server_whether_it_writes(server: Server, fresh: Store) -> None:
+    """Its connection is kept for long, too, and has read before: the pool gives the same to both."""
+    with closing(Store(server.url.replace("/jit?", "/fresh?"), clock=fresh.clock)) as store:
+        before = store.head()
+        store.append([b"{}"], at=NOON)
+
+        server.take_no_writes()
+        try:
+            assert soon(lambda: is_away(lambda: store.append([b"{}"], at=NOON)))
+        finally:
+            server.take_writes()
+
+        assert soon(lambda: not is_away(lambda: store.append([b"{}"], at=NOON)))
+        assert store.head().seq > before.seq + 1
+
+
 def test_a_server_that_was_away_is_read_and_written_again_at_the_first_try(server: Server, fresh: Store) -> None:
     add_policy(fresh)
     approve(fresh, ask(fresh))
@@ -271,6 +287,13 @@ TWINS = [
         "if is_no_primary:",
         "if False:",
         test_a_view_on_a_server_that_was_demoted_sees_nothing,
+    ),
+    (
+        "a writer that says READ WRITE after a reader",
+        postgresql.set_read_only,
+        "value or None",
+        "value",
+        test_what_appends_leaves_it_to_the_server_whether_it_writes,
     ),
 ]
 
