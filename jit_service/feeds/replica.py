@@ -7,8 +7,10 @@ decision reads more than its time, patterns, subject and groups `needs_check` by
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
@@ -33,6 +35,9 @@ from jit_service.storage.head_follower import HeadFollower
 from jit_service.use_cases.grants import GrantView
 
 _PAGE: Final = 1000
+_TURNS: Final = threading.Semaphore(4)
+"""How many streams of this process read all grants at once."""
+_TURN_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,10 +80,11 @@ def replicate(
     follower: HeadFollower,
     gone: Callable[[], bool],
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
-) -> Iterator[ReplicaUpdate]:
+) -> Generator[ReplicaUpdate, None, None]:
     """Yields all that checks need after a revision (0: the current state, then changes), until `gone` returns True.
 
-    It needs the role `checker`, which may ask about every subject anyway. Raises RoleRequired, InvalidField,
+    It needs the role `checker`, which may ask about every subject anyway. The current state is read while it is sent; a
+    few streams do that at once, and the others wait. Raises RoleRequired, InvalidField,
     StoreUnavailable, ServiceStopping.
     """
     demand_checker(caller)
@@ -89,14 +95,25 @@ def replicate(
     began = time.monotonic()
     last, at, sent, caught_up = watched.start_revision, watched.start, _Sent(), False
     while not gone():
-        # Read before the snapshot, so that the update never looks fresher than it is.
-        elapsed = timedelta(seconds=time.monotonic() - began)
-        with store.snapshot() as snapshot:
-            demand_history(snapshot, at)
-            if last:
-                snapshot.grant_beginning.demand_changes_after(last, "start_revision")
-            page = _Page(snapshot, caller, elapsed, after=last, sent=sent)
-        yield from page.updates
+        with nullcontext(True) if last else _turn(gone) as has_turn:
+            if not has_turn:
+                return
+            # Read before the snapshot, so that the update never looks fresher than it is.
+            elapsed = timedelta(seconds=time.monotonic() - began)
+            with store.snapshot() if last else store.long_snapshot() as snapshot:
+                demand_history(snapshot, at)
+                if last:
+                    snapshot.grant_beginning.demand_changes_after(last, "start_revision")
+                page = _Page(snapshot, caller, elapsed, sent=sent)
+                updates: list[ReplicaUpdate] = []
+                if last:
+                    updates += page.changes(last)
+                else:
+                    # Told while they are read: they are many, and a client that has gone ends the reading.
+                    yield from page.current()
+                if page.complete:
+                    updates += page.ending()
+        yield from updates
         last, at, sent = page.upto, page.head, page.sent
         if page.complete:
             caught_up = True
@@ -104,6 +121,21 @@ def replicate(
         elif caught_up and page.head.revision - last > MAX_LAG:
             yield page.sign(ControlEvent.OVERRUN, last)
             return
+
+
+@contextmanager
+def _turn(gone: Callable[[], bool]) -> Iterator[bool]:
+    """Waits until few others read all grants: each has a connection of the store for as long, and the same processor.
+
+    Yields whether it has the turn; if not, the client has gone.
+    """
+    while not (has_turn := _TURNS.acquire(timeout=_TURN_SECONDS)) and not gone():
+        pass
+    try:
+        yield has_turn
+    finally:
+        if has_turn:
+            _TURNS.release()
 
 
 def demand_checker(caller: Caller) -> None:
@@ -121,18 +153,17 @@ class _Sent(NamedTuple):
 
 
 class _Page:
-    """The updates of one snapshot after a revision: all of them and a heartbeat, or one full page."""
+    """The updates of one snapshot: all of them and a heartbeat, or one full page of changes."""
 
-    def __init__(self, snapshot: Snapshot, caller: Caller, elapsed: timedelta, *, after: int, sent: _Sent) -> None:
+    def __init__(self, snapshot: Snapshot, caller: Caller, elapsed: timedelta, *, sent: _Sent) -> None:
         self.head = snapshot.head
         self.sent = sent
+        self.upto = self.head.revision
+        self.complete = True
         self._snapshot = snapshot
         self._caller = caller
         self._elapsed = elapsed
         self._read_at = snapshot.now
-        self.updates = list(self._changes(after) if after else self._current())
-        if self.complete:
-            self.updates += [*self._denies(), *self._locks(), self.sign(ControlEvent.HEARTBEAT, self.head.revision)]
 
     def sign(self, type_: EventType | ControlEvent, revision: int) -> ReplicaUpdate:
         """Returns an update without a grant."""
@@ -140,8 +171,8 @@ class _Page:
             type=type_, revision=revision, head=self.head, read_at=self._read_at, elapsed=self._elapsed
         )
 
-    def _current(self) -> Iterable[ReplicaUpdate]:
-        self.upto, self.complete = self.head.revision, True
+    def current(self) -> Iterator[ReplicaUpdate]:
+        """Yields what there is, while it is read."""
         name = ""
         while found := self._snapshot.started_grants(after=name, limit=_PAGE):
             for grant in found:
@@ -149,12 +180,19 @@ class _Page:
                 yield from self._update(ControlEvent.CURRENT, 0, grant, self._read_at)
             name = found[-1].name
 
-    def _changes(self, after: int) -> Iterable[ReplicaUpdate]:
+    def changes(self, after: int) -> Iterator[ReplicaUpdate]:
+        """Yields what changed after the revision, up to a full page."""
         changes = self._snapshot.changes(after=after, limit=_PAGE) if self.head.revision > after else []
         self.complete = len(changes) < _PAGE
         self.upto = self.head.revision if self.complete else changes[-1].revision
         for change in changes:
             yield from self._update(change.type, change.revision, change.grant, change.at)
+
+    def ending(self) -> Iterator[ReplicaUpdate]:
+        """Yields what else belongs to the state, and the heartbeat that ends it."""
+        yield from self._denies()
+        yield from self._locks()
+        yield self.sign(ControlEvent.HEARTBEAT, self.head.revision)
 
     def _update(
         self, type_: EventType | ControlEvent, revision: int, grant: Grant, at: datetime

@@ -129,6 +129,8 @@ class Store:
     @contextmanager
     def long_snapshot(self) -> Iterator[Snapshot]:
         """As `snapshot`, for whoever computes much between two reads."""
+        # While the store hangs, one call tries it, and the others are refused until that one is over: so not this one.
+        self.head()
         with self.snapshot() as snapshot, snapshot.kept_open():
             yield snapshot
 

@@ -239,13 +239,13 @@ class Slow:
         self._cancelled.set()
 
 
-def test_a_service_may_read_for_long_before_it_tells_the_first_and_not_later() -> None:
+def test_a_service_may_say_nothing_for_long_at_first_and_not_later() -> None:
     patient, impatient = Stream(Slow(), silence=0.1, first=30), Stream(Slow(), silence=0.1)
 
     assert [list(patient), list(impatient)] == [["all"], []]
     assert (patient.was_silent, impatient.was_silent) == (True, True)
 
 
-def test_a_replica_that_begins_anew_waits_for_all_grants_to_be_read() -> None:
+def test_a_replica_that_begins_anew_waits_for_its_turn() -> None:
     assert first_silence(WatchGrantsRequest()) == LOADING
     assert first_silence(WatchGrantsRequest(start_revision=7)) == SILENCE

@@ -174,6 +174,20 @@ def test_while_the_store_hangs_one_call_tries_it_and_the_others_do_not_wait(way:
     assert not store.door.is_closed
 
 
+def test_who_reads_for_long_does_not_keep_the_others_out_of_a_store_that_answers_again(way: Wire, store: Store) -> None:
+    way.hang()
+    with pytest.raises(StoreUnavailable):
+        store.head()
+    assert store.door.is_closed
+    way.go_on()
+
+    def read_beside_another() -> bool:
+        with store.long_snapshot():
+            return bool(store.head())
+
+    assert soon(read_beside_another)
+
+
 def test_a_connection_that_ends_at_the_commit_leaves_it_open_and_a_retry_tells(way: Wire, store: Store) -> None:
     add_policy(store)
     caller = ALICE._replace(origin=Origin(request_id="0b6bb1a3-7f2f-4a3e-8a4b-0a4f3c2d1e0f"), request_digest="d")

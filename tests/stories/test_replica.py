@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -15,11 +16,14 @@ import pytest
 
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import InvalidField, RoleRequired
+from jit_service.domain.grants.grant import Grant
+from jit_service.feeds import replica as feeding
 from jit_service.feeds.grants import ControlEvent, Watched, head_of, history_of
 from jit_service.feeds.replica import ReplicaUpdate, replicate
 from jit_service.runtime.service import Service
 from jit_service.storage import Store
 from jit_service.storage.head_follower import HeadFollower
+from jit_service.storage.readers.grants import GrantReader
 from jit_service.use_cases.grants import GrantView
 from jitaccess import (
     AsyncJitClient,
@@ -310,7 +314,9 @@ def test_a_loop_has_the_same_replica(story: Story) -> None:
 GATEWAY = Caller(principal="service:gateway", roles=frozenset({Role.CHECKER}))
 
 
-def updates(store: Store, follower: HeadFollower, start: int = 0, caller: Caller = GATEWAY) -> Iterator[ReplicaUpdate]:
+def updates(
+    store: Store, follower: HeadFollower, start: int = 0, caller: Caller = GATEWAY
+) -> Generator[ReplicaUpdate, None, None]:
     watched = Watched(start_revision=start)
     return replicate(store, caller, watched, follower=follower, gone=lambda: False, heartbeat_seconds=0.0)
 
@@ -375,8 +381,6 @@ def test_each_change_is_followed_by_a_heartbeat(store: Store, follower: HeadFoll
 def test_a_replica_that_falls_too_far_behind_is_told_where_to_resume(
     store: Store, follower: HeadFollower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jit_service.feeds import replica as feeding
-
     monkeypatch.setattr(feeding, "MAX_LAG", 3)
     monkeypatch.setattr(feeding, "_PAGE", 2)
     add_policy(store)
@@ -412,8 +416,6 @@ def test_the_role_is_asked_for_before_anything_else(store: Store, follower: Head
 def test_many_grants_are_told_page_by_page(
     store: Store, follower: HeadFollower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jit_service.feeds import replica as feeding
-
     monkeypatch.setattr(feeding, "_PAGE", 2)
     add_policy(store)
     names = {approve(store, ask(store)).name for _ in range(5)}
@@ -422,6 +424,62 @@ def test_many_grants_are_told_page_by_page(
 
     assert {next(told).grant.name for _ in names} == names  # type: ignore[union-attr]
     assert next(told).type is ControlEvent.DENY_POLICIES
+
+
+def test_grants_are_told_while_they_are_read_and_nobody_reads_on_for_a_client_that_has_gone(
+    store: Store, follower: HeadFollower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def counted(reader: GrantReader, *, after: str, limit: int) -> list[Grant]:
+        found = pages(reader, after=after, limit=limit)
+        read.append(len(found))
+        return found
+
+    pages = GrantReader.started_grants
+    monkeypatch.setattr(GrantReader, "started_grants", counted)
+    monkeypatch.setattr(feeding, "_PAGE", 2)
+    add_policy(store)
+    for _ in range(5):
+        approve(store, ask(store))
+
+    in_use, _, _ = store.connections()
+    told = updates(store, follower)
+    next(told)
+    assert (read, store.connections()[0]) == ([2], in_use + 1)
+    told.close()
+
+    assert (read, store.connections()[0]) == ([2], in_use)
+
+
+def test_few_read_all_grants_at_once_and_the_others_wait_for_their_turn(
+    store: Store, follower: HeadFollower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeding, "_TURNS", threading.Semaphore(1))
+    monkeypatch.setattr(feeding, "_TURN_SECONDS", 0.01)
+    add_policy(store)
+    approve(store, ask(store))
+    asked = threading.Event()
+
+    def stays() -> bool:
+        asked.set()
+        return False
+
+    first = updates(store, follower)
+    next(first)
+    leaving = iter([False, True])
+    gone = replicate(store, GATEWAY, Watched(), follower=follower, gone=lambda: next(leaving))
+    assert list(gone) == []
+
+    second = replicate(store, GATEWAY, Watched(), follower=follower, gone=stays, heartbeat_seconds=0.0)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(next, second)
+        assert asked.wait(10)
+        assert not waiting.done()
+        first.close()
+        assert waiting.result(10).type is ControlEvent.CURRENT
+    second.close()
+    assert feeding._TURNS.acquire(blocking=False)
 
 
 def test_what_this_process_commits_is_told_without_a_look(

@@ -37,7 +37,7 @@ from jitaccess.v1.grant_pb2 import WatchGrantsResponse
 
 SILENCE = 10.0  # Seconds; a heartbeat comes every 5.
 LOADING = 300.0
-"""For so many seconds a service may read all grants before it sends the first; a slow one takes 0.25 ms for each."""
+"""For so many seconds a service may let a replica wait until it sends the first grant of all: few load at once."""
 MEASURE_AGAIN = 600 * 10**9
 """After so long a stream is opened anew: the two steady clocks are not the same one."""
 _DRIFT = 2000  # One part in so many, 500 ppm: NTP slews a clock no faster.
@@ -277,5 +277,5 @@ def _micros(instant: Timestamp) -> int:
 
 
 def first_silence(request: grant_pb2.WatchGrantsRequest) -> float:
-    """Returns for how many seconds a stream may say nothing at first: one that begins anew is read as a whole."""
+    """Returns for how many seconds a stream may say nothing at first: one that begins anew waits for its turn."""
     return SILENCE if request.start_revision else LOADING
