@@ -18,18 +18,24 @@ from jit_service.domain.audit.event import EventType
 from jit_service.domain.caller import READS_GRANTS, Caller
 from jit_service.domain.errors import InvalidField, RoleRequired
 from jit_service.domain.grants import approval
-from jit_service.domain.grants.grant import Grant
+from jit_service.domain.grants.grant import Grant, GrantState
+from jit_service.domain.language.filter import Comparison
+from jit_service.domain.language.paging import Position, order_by
 from jit_service.storage import Snapshot, Store
 from jit_service.storage.head import BEGINNING, Head
 from jit_service.storage.head_follower import HeadFollower
+from jit_service.storage.query import GRANT_ORDER
 from jit_service.use_cases.delegations import with_delegations
-from jit_service.use_cases.grants import GrantView
+from jit_service.use_cases.grants import GrantView, selected
 
 HEARTBEAT_SECONDS: Final = 4.0
 """The longest time without an update; the contract allows 5 s."""
 MAX_LAG: Final = 10_000
 """How many revisions a watcher that had caught up may fall behind before its stream is ended."""
 _PAGE: Final = 200
+_LIVE: Final = (GrantState.PENDING, GrantState.SCHEDULED, GrantState.ACTIVE)
+"""In the order in which a grant has them: one that goes on while they are read is told at least once."""
+_BY_CREATION: Final = order_by("create_time", GRANT_ORDER, default="")
 _HISTORY: Final = re.compile(r"([0-9]{1,18})\.([0-9a-f]{64})")
 
 
@@ -89,7 +95,7 @@ def watch(
     if last:
         demand_reached(store, watched)
     else:
-        for update in _current(store, caller, watched):
+        for update in _current(store, caller, watched, gone):
             yield update
             last, at = update.revision, update.head
     caught_up = False
@@ -165,17 +171,44 @@ def head_of(revision: int, history: str) -> Head:
     return Head(revision=revision, seq=int(found[1]), hash=bytes.fromhex(found[2]))
 
 
-def _current(store: Store, caller: Caller, watched: Watched) -> list[GrantUpdate]:
-    """Returns an update for each live grant, then a heartbeat with the revision of all of them."""
+def _current(store: Store, caller: Caller, watched: Watched, gone: Callable[[], bool]) -> Iterator[GrantUpdate]:
+    """Yields an update for each live grant, then a heartbeat with the revision from which on changes follow.
+
+    Each page is read by itself, so that nothing is held while a client reads. A grant that changes meanwhile may be
+    told as changed already, and its change is told again.
+    """
     with store.snapshot() as snapshot:
-        is_visible = _visibility(snapshot, caller, watched)
-        # Revision 0: a stream that breaks before the heartbeat begins again.
-        current = [
-            GrantUpdate(type=ControlEvent.CURRENT, revision=0, head=snapshot.head, grant=grant, at=snapshot.now)
-            for grant in snapshot.current_grants()
-            if is_visible(grant)
-        ]
-        return [*current, GrantUpdate(type=ControlEvent.HEARTBEAT, revision=snapshot.revision, head=snapshot.head)]
+        start = snapshot.head
+    for state in _LIVE:
+        after: Position | None = None
+        is_over = False
+        while not is_over and not gone():
+            with store.snapshot() as snapshot:
+                found, after = _page_of(snapshot, caller, watched, state, after)
+                is_visible = _visibility(snapshot, caller, watched)
+                updates = [
+                    # Revision 0: a stream that breaks before the heartbeat begins again.
+                    GrantUpdate(type=ControlEvent.CURRENT, revision=0, head=snapshot.head, grant=grant, at=snapshot.now)
+                    for grant in found
+                    if is_visible(grant)
+                ]
+            yield from updates
+            is_over = after is None
+    yield GrantUpdate(type=ControlEvent.HEARTBEAT, revision=start.revision, head=start)
+
+
+def _page_of(
+    snapshot: Snapshot, caller: Caller, watched: Watched, state: GrantState, after: Position | None
+) -> tuple[list[Grant], Position | None]:
+    """Returns some of what the view has in the state, and where there is more."""
+    if watched.grant:
+        grant = snapshot.grant(watched.grant)
+        return [grant] if grant is not None and grant.state(snapshot.now) is state else [], None
+    listed, _ = selected(snapshot, with_delegations(snapshot, caller), watched.view)
+    in_state = Comparison("state", "", "=", state)
+    found = snapshot.grants(listed, node=in_state, order=_BY_CREATION, after=after, limit=_PAGE)
+    rest = found.entries[-1][1] if len(found.entries) == _PAGE else found.rest
+    return [grant for grant, _ in found.entries], rest
 
 
 def _news(

@@ -240,7 +240,7 @@ def list_page(
     this_query = paging.digest("grants", caller.principal, view, filter_text, order_by)
     after = query.position(page_token, this_query, order, query.GRANT_COLUMNS)
     with store.snapshot() as snapshot:
-        listed, keep = _listed(snapshot, with_delegations(snapshot, caller), view)
+        listed, keep = selected(snapshot, with_delegations(snapshot, caller), view)
         kept: list[tuple[Grant, paging.Position]] = []
         left = max(MOST_JUDGED, size + 1)
         # One more than the page shows whether there is a next one.
@@ -455,11 +455,11 @@ def _policy_of(tx: Snapshot, grant: Grant) -> Policy:
     return policy
 
 
-def _listed(snapshot: Snapshot, caller: Caller, view: GrantView) -> tuple[GrantList, Callable[[Grant], bool]]:
+def selected(snapshot: Snapshot, caller: Caller, view: GrantView) -> tuple[GrantList, Callable[[Grant], bool]]:
     """Returns what the view selects in the store, and what then still has to be judged grant by grant."""
     everything: Callable[[Grant], bool] = lambda _: True  # noqa: E731
     if view is GrantView.REVIEW_DEBT:
-        return grant_list.owing_reviews(_listed(snapshot, caller, GrantView.VISIBLE)[0]), everything
+        return grant_list.owing_reviews(selected(snapshot, caller, GrantView.VISIBLE)[0]), everything
     if view is GrantView.ALL or (view is GrantView.VISIBLE and caller.has(*READS_GRANTS)):
         return grant_list.every_grant(), everything
     if view is GrantView.MINE:

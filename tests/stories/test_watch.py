@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,17 +12,20 @@ import pytest
 
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.errors import InvalidField, RoleRequired, TooManyWatchers
+from jit_service.domain.grants.grant import Grant, GrantState
 from jit_service.feeds import grants as watch
 from jit_service.feeds.grants import GrantUpdate, Watched
 from jit_service.rpc.streams import StreamLimits, Streams
 from jit_service.runtime.service import Service
 from jit_service.settings import Address
-from jit_service.storage import Store
+from jit_service.storage import Store, rows
 from jit_service.storage.head_follower import HeadFollower
+from jit_service.storage.rows import grant_of
+from jit_service.use_cases import grants
 from jit_service.use_cases.grants import GrantView
 from jitaccess.v1.grant_pb2 import WatchGrantsResponse
 from tests import checking
-from tests.conftest import HOUR, Clock
+from tests.conftest import HOUR, NOON, Clock
 from tests.storage.people import ADMIN, ALICE, BOB, DAVE, GATEWAY, add_policy, approve, ask
 from tests.stories.streams import Events, watching
 from tests.world import GRANTS, Grpc, Person, Story, World, running_world
@@ -209,6 +212,81 @@ def test_silence_is_broken_by_a_heartbeat_that_one_can_resume_from(store: Store,
     ask(store)
     resumed = watched(ALICE, start=beats[-1].revision)
     assert next(resumed).type == "GRANT_REQUESTED"
+
+
+@pytest.mark.parametrize("view", [GrantView.MINE, GrantView.VISIBLE])
+def test_a_watch_begins_by_what_it_tells_and_not_by_what_there_is(
+    store: Store, watched: Watch, view: GrantView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_policy(store)
+    mine = approve(store, ask(store))
+    for _ in range(9):
+        ask(store, caller=ALICE._replace(principal="user:erin@example.com"))
+    made: list[str] = []
+
+    def counted(row: Any, reviews: Any) -> Grant:
+        made.append(row.name)
+        return grant_of(row, reviews)
+
+    monkeypatch.setattr(rows, "grant_of", counted)
+
+    events = watched(ALICE, view)
+    told = [next(events), next(events)]
+
+    assert [event.type for event in told] == [watch.ControlEvent.CURRENT, watch.ControlEvent.HEARTBEAT]
+    assert made == [mine.name]
+
+
+def test_a_watch_begins_with_each_live_grant_whatever_its_state_page_by_page(
+    store: Store, watched: Watch, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "_PAGE", 2)
+    add_policy(store)
+    grants.withdraw(store, ALICE, ask(store).name, comment="", etag="")
+    pending = [ask(store) for _ in range(3)]
+    later = [approve(store, ask(store, start_at=clock() + HOUR)) for _ in range(2)]
+    active = [approve(store, ask(store)) for _ in range(5)]
+
+    events = watched(ALICE)
+    told = list(takewhile(lambda event: event.type is watch.ControlEvent.CURRENT, events))
+
+    assert sorted(event.grant.name for event in told if event.grant) == sorted(
+        grant.name for grant in (*pending, *later, *active)
+    )
+
+
+def test_what_changes_while_a_watch_begins_is_told_as_it_is_in_the_end(
+    store: Store, watched: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "_PAGE", 1)
+    add_policy(store)
+    decided, revoked = ask(store), approve(store, ask(store))
+    approved = [approve(store, ask(store)) for _ in range(2)]
+
+    events = watched(ALICE)
+    told = [next(events)]
+    approve(store, decided)
+    grants.revoke(store, ADMIN, revoked.name, comment="over", etag="")
+    while told[-1].type != "GRANT_REVOKED":
+        told.append(next(events))
+
+    last = {event.grant.name: event.grant for event in told if event.grant is not None}
+    assert {name: grant.state(NOON) for name, grant in last.items()} == {
+        decided.name: GrantState.ACTIVE,
+        revoked.name: GrantState.REVOKED,
+        **dict.fromkeys((grant.name for grant in approved), GrantState.ACTIVE),
+    }
+
+
+def test_reviews_of_many_grants_are_read_in_parts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jit_service.storage.readers.grants._NAMES", 2)
+    add_policy(store)
+    names = {approve(store, ask(store)).name for _ in range(5)}
+
+    with store.snapshot() as snapshot:
+        held = snapshot.grants_held_by(ALICE.person)
+
+    assert {grant.name for grant in held if len(grant.reviews) == 1} == names
 
 
 def test_who_falls_too_far_behind_is_told_where_to_resume(

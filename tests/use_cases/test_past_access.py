@@ -209,7 +209,7 @@ def test_uses_are_those_that_were_counted_by_then_and_asking_counts_none(
     for _ in range(3):
         assert [reason(past, at) for at in instants] == ["ALLOWED", "ALLOWED", "USES_EXHAUSTED"]
     with store.snapshot() as snapshot:
-        assert [grant.usage.count for grant in snapshot.current_grants()] == [2]
+        assert [grant.usage.count for grant in snapshot.live_grants(ALICE.principal)] == [2]
 
 
 def test_what_was_passed_on_ended_with_what_it_came_from(store: Store, clock: Clock, past: PastAccess) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, and_, func, or_
 from sqlalchemy.orm import aliased
@@ -21,6 +21,9 @@ from jit_service.storage.query import grants_held_by
 from jit_service.storage.readers.reading import Reading
 from jit_service.storage.sealing import live_text
 from jit_service.storage.tables import GrantRow, ReviewRow
+
+_NAMES: Final = 1000
+"""How many names one statement asks for: databases bound its parameters, PostgreSQL's protocol to 65,535."""
 
 
 class GrantReader(Reading):
@@ -41,10 +44,6 @@ class GrantReader(Reading):
     def count_granted(self) -> int:
         """Returns how many grants are scheduled or active."""
         return self._session.exec(select(func.count()).select_from(GrantRow).where(predicates.granted(self.now))).one()
-
-    def current_grants(self) -> list[Grant]:
-        """Returns every grant that is pending, scheduled or active, by name."""
-        return self._grants(select(GrantRow).where(predicates.live(self.now)).order_by(GrantRow.name))
 
     def started_grants(self, *, after: str, limit: int) -> list[Grant]:
         """Returns up to `limit` scheduled and active grants after the name, by name, without their reviews."""
@@ -186,9 +185,10 @@ class GrantReader(Reading):
     def _reviews_of(self, found: Sequence[Any]) -> dict[str, list[Any]]:
         names = [row.name for row in found]
         reviews: dict[str, list[Any]] = {name: [] for name in names}
-        statement = select(ReviewRow).where(col(ReviewRow.grant_name).in_(names)).order_by(col(ReviewRow.position))
-        for review in prepared.fetch(self._connection, statement) if names else ():
-            reviews[review.grant_name].append(review)
+        for first in range(0, len(names), _NAMES):
+            of_them = select(ReviewRow).where(col(ReviewRow.grant_name).in_(names[first : first + _NAMES]))
+            for review in prepared.fetch(self._connection, of_them.order_by(col(ReviewRow.position))):
+                reviews[review.grant_name].append(review)
         return reviews
 
     def _grant_without_reviews(self, row: Any) -> Grant:
