@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from functools import partial
+from typing import Final, NamedTuple
 
 from jit_service.domain.audit.event import EventType
 from jit_service.domain.caller import READS_GRANTS, Caller
@@ -25,6 +26,7 @@ from jit_service.storage import Snapshot, Store
 from jit_service.storage.head import BEGINNING, Head
 from jit_service.storage.head_follower import HeadFollower
 from jit_service.storage.query import GRANT_ORDER
+from jit_service.storage.rows import GrantChange
 from jit_service.use_cases.delegations import with_delegations
 from jit_service.use_cases.grants import GrantView, selected
 
@@ -101,7 +103,7 @@ def watch(
     caught_up = False
     sent_at = time.monotonic()
     while not gone():
-        updates, last, at = _news(store, caller, watched, last, at=at)
+        updates, last, at = _news(store, caller, watched, last, at=at, follower=follower)
         head = at.revision
         for update in updates:
             yield update
@@ -212,26 +214,47 @@ def _page_of(
 
 
 def _news(
-    store: Store, caller: Caller, watched: Watched, last: int, *, at: Head
+    store: Store, caller: Caller, watched: Watched, last: int, *, at: Head, follower: HeadFollower
 ) -> tuple[list[GrantUpdate], int, Head]:
     """Returns a page of updates after the revision `last`, the revision up to which they are complete, and the head.
 
     Raises InvalidField if the store's history does not contain `at`, RecordsPruned if changes after it were forgotten.
     """
-    with store.snapshot() as snapshot:
-        demand_history(snapshot, at)
-        snapshot.grant_beginning.demand_changes_after(last, "start_revision")
-        changes = snapshot.changes(after=last, limit=_PAGE) if snapshot.revision > last else []
-        is_visible = _visibility(snapshot, caller, watched) if changes else None
+    # All who have come as far need the same, most at the same time.
+    page = follower.read(("watch", last, at), partial(_changes, after=last, at=at)).found
+    possible = [change for change in page.changes if _is_possible(change.grant, caller, watched)]
+    updates: list[GrantUpdate] = []
+    if possible:
+        with store.snapshot() as snapshot:
+            is_visible = _visibility(snapshot, caller, watched)
         updates = [
-            GrantUpdate(
-                type=change.type, revision=change.revision, head=snapshot.head, grant=change.grant, at=change.at
-            )
-            for change in changes
-            if is_visible is not None and is_visible(change.grant)
+            GrantUpdate(type=change.type, revision=change.revision, head=page.head, grant=change.grant, at=change.at)
+            for change in possible
+            if is_visible(change.grant)
         ]
-        complete = len(changes) < _PAGE
-        return updates, snapshot.revision if complete else changes[-1].revision, snapshot.head
+    return updates, page.upto, page.head
+
+
+class _Changes(NamedTuple):
+    """Changes of one state, which are all up to the revision `upto`."""
+
+    head: Head
+    changes: list[GrantChange]
+    upto: int
+
+
+def _changes(snapshot: Snapshot, *, after: int, at: Head) -> _Changes:
+    demand_history(snapshot, at)
+    snapshot.grant_beginning.demand_changes_after(after, "start_revision")
+    changes = snapshot.changes(after=after, limit=_PAGE) if snapshot.revision > after else []
+    return _Changes(snapshot.head, changes, snapshot.revision if len(changes) < _PAGE else changes[-1].revision)
+
+
+def _is_possible(grant: Grant, caller: Caller, watched: Watched) -> bool:
+    """Whether the caller may be told of the grant, by what needs no reading."""
+    if watched.grant:
+        return grant.name == watched.grant
+    return watched.view is not GrantView.MINE or grant.is_of(caller.person)
 
 
 def _visibility(snapshot: Snapshot, caller: Caller, watched: Watched) -> Callable[[Grant], bool]:

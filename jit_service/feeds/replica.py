@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, NamedTuple
 
 from jit_service.domain.audit.event import EventType
@@ -32,6 +33,7 @@ from jit_service.feeds.grants import (
 from jit_service.storage import Snapshot, Store
 from jit_service.storage.head import Head
 from jit_service.storage.head_follower import HeadFollower
+from jit_service.storage.rows import GrantChange
 from jit_service.use_cases.grants import GrantView
 
 _PAGE: Final = 1000
@@ -84,7 +86,7 @@ def replicate(
     """Yields all that checks need after a revision (0: the current state, then changes), until `gone` returns True.
 
     It needs the role `checker`, which may ask about every subject anyway. The current state is read while it is sent; a
-    few streams do that at once, and the others wait. Raises RoleRequired, InvalidField,
+    few streams do that at once, and the others wait. Raises RoleRequired, InvalidField, RecordsPruned,
     StoreUnavailable, ServiceStopping.
     """
     demand_checker(caller)
@@ -95,31 +97,33 @@ def replicate(
     began = time.monotonic()
     last, at, sent, caught_up = watched.start_revision, watched.start, _Sent(), False
     while not gone():
-        with nullcontext(True) if last else _turn(gone) as has_turn:
-            if not has_turn:
-                return
-            # Read before the snapshot, so that the update never looks fresher than it is.
-            elapsed = timedelta(seconds=time.monotonic() - began)
-            with store.snapshot() if last else store.long_snapshot() as snapshot:
-                demand_history(snapshot, at)
-                if last:
-                    snapshot.grant_beginning.demand_changes_after(last, "start_revision")
-                page = _Page(snapshot, caller, elapsed, sent=sent)
-                updates: list[ReplicaUpdate] = []
-                if last:
-                    updates += page.changes(last)
-                else:
+        if last:
+            # All replicas need the same, most at the same time.
+            read = follower.read(
+                ("replica", last, at, sent), partial(_news, after=last, at=at, sent=sent), not_before=began
+            )
+            news = read.found
+            telling = _Telling(caller, news, elapsed=timedelta(seconds=read.began_at - began))
+            yield from telling.changes(news)
+        else:
+            with _turn(gone) as has_turn:
+                if not has_turn:
+                    return
+                # Read before the snapshot, so that the update never looks fresher than it is.
+                elapsed = timedelta(seconds=time.monotonic() - began)
+                with store.long_snapshot() as snapshot:
+                    news = _news(snapshot, after=last, at=at, sent=sent)
+                    telling = _Telling(caller, news, elapsed=elapsed)
                     # Told while they are read: they are many, and a client that has gone ends the reading.
-                    yield from page.current()
-                if page.complete:
-                    updates += page.ending()
-        yield from updates
-        last, at, sent = page.upto, page.head, page.sent
-        if page.complete:
+                    yield from telling.current(snapshot)
+        if news.is_complete:
+            yield from telling.ending(news)
+        last, at, sent = news.upto, news.head, news.sent
+        if news.is_complete:
             caught_up = True
             follower.wait_for_revision(after=last, seconds=heartbeat_seconds, gone=gone)
-        elif caught_up and page.head.revision - last > MAX_LAG:
-            yield page.sign(ControlEvent.OVERRUN, last)
+        elif caught_up and news.head.revision - last > MAX_LAG:
+            yield telling.sign(ControlEvent.OVERRUN, last)
             return
 
 
@@ -152,70 +156,84 @@ class _Sent(NamedTuple):
     locks: int = 0
 
 
-class _Page:
-    """The updates of one snapshot: all of them and a heartbeat, or one full page of changes."""
+class _News(NamedTuple):
+    """What one state has after a revision: all changes, or a full page of them up to `upto`.
 
-    def __init__(self, snapshot: Snapshot, caller: Caller, elapsed: timedelta, *, sent: _Sent) -> None:
-        self.head = snapshot.head
-        self.sent = sent
-        self.upto = self.head.revision
-        self.complete = True
-        self._snapshot = snapshot
+    `sent` are the revisions that a stream has sent once it has told all this.
+    """
+
+    head: Head
+    at: datetime
+    changes: list[GrantChange]
+    is_complete: bool
+    upto: int
+    sent: _Sent
+    denies: tuple[Policy, ...] | None = None
+    locks: tuple[Lock, ...] | None = None
+
+
+def _news(snapshot: Snapshot, *, after: int, at: Head, sent: _Sent) -> _News:
+    """Reads what a stream that has told the state `at` up to the revision `after` has to tell; 0: no changes.
+
+    Raises InvalidField if the history does not contain `at`, RecordsPruned if changes after it were forgotten.
+    """
+    demand_history(snapshot, at)
+    changes: list[GrantChange] = []
+    if after:
+        snapshot.grant_beginning.demand_changes_after(after, "start_revision")
+        changes = snapshot.changes(after=after, limit=_PAGE) if snapshot.revision > after else []
+    news = _News(snapshot.head, snapshot.now, changes, len(changes) < _PAGE, snapshot.revision, sent)
+    if not news.is_complete:
+        return news._replace(upto=changes[-1].revision)
+    now_sent = _Sent(policies=snapshot.policies_revision(), locks=snapshot.locks_revision())
+    if now_sent.policies != sent.policies:
+        news = news._replace(denies=tuple(each for each in snapshot.policies() if each.deny and each.in_force))
+    if now_sent.locks != sent.locks:
+        news = news._replace(locks=tuple(lock for lock in snapshot.locks if not lock.target.token_id))
+    return news._replace(sent=now_sent)
+
+
+class _Telling:
+    """The updates that one replica receives of one state."""
+
+    def __init__(self, caller: Caller, news: _News, *, elapsed: timedelta) -> None:
         self._caller = caller
+        self._head = news.head
+        self._at = news.at
         self._elapsed = elapsed
-        self._read_at = snapshot.now
 
     def sign(self, type_: EventType | ControlEvent, revision: int) -> ReplicaUpdate:
         """Returns an update without a grant."""
-        return ReplicaUpdate(
-            type=type_, revision=revision, head=self.head, read_at=self._read_at, elapsed=self._elapsed
-        )
+        return ReplicaUpdate(type=type_, revision=revision, head=self._head, read_at=self._at, elapsed=self._elapsed)
 
-    def current(self) -> Iterator[ReplicaUpdate]:
+    def current(self, snapshot: Snapshot) -> Iterator[ReplicaUpdate]:
         """Yields what there is, while it is read."""
         name = ""
-        while found := self._snapshot.started_grants(after=name, limit=_PAGE):
+        while found := snapshot.started_grants(after=name, limit=_PAGE):
             for grant in found:
                 # Revision 0: a stream that breaks before the heartbeat begins again.
-                yield from self._update(ControlEvent.CURRENT, 0, grant, self._read_at)
+                yield from self._grant(ControlEvent.CURRENT, 0, grant, self._at)
             name = found[-1].name
 
-    def changes(self, after: int) -> Iterator[ReplicaUpdate]:
-        """Yields what changed after the revision, up to a full page."""
-        changes = self._snapshot.changes(after=after, limit=_PAGE) if self.head.revision > after else []
-        self.complete = len(changes) < _PAGE
-        self.upto = self.head.revision if self.complete else changes[-1].revision
-        for change in changes:
-            yield from self._update(change.type, change.revision, change.grant, change.at)
+    def changes(self, news: _News) -> Iterator[ReplicaUpdate]:
+        """Yields what changed."""
+        for change in news.changes:
+            yield from self._grant(change.type, change.revision, change.grant, change.at)
 
-    def ending(self) -> Iterator[ReplicaUpdate]:
+    def ending(self, news: _News) -> Iterator[ReplicaUpdate]:
         """Yields what else belongs to the state, and the heartbeat that ends it."""
-        yield from self._denies()
-        yield from self._locks()
-        yield self.sign(ControlEvent.HEARTBEAT, self.head.revision)
+        if news.denies is not None:
+            yield replace(self.sign(ControlEvent.DENY_POLICIES, news.head.revision), denies=news.denies)
+        if news.locks is not None:
+            yield replace(self.sign(ControlEvent.LOCKS, news.head.revision), locks=news.locks)
+        yield self.sign(ControlEvent.HEARTBEAT, news.head.revision)
 
-    def _update(
+    def _grant(
         self, type_: EventType | ControlEvent, revision: int, grant: Grant, at: datetime
-    ) -> Iterable[ReplicaUpdate]:
+    ) -> Iterator[ReplicaUpdate]:
         shown = checkable(grant, at, self._caller)
         if shown is not None:
             yield replace(self.sign(type_, revision), grant=shown)
-
-    def _denies(self) -> Iterable[ReplicaUpdate]:
-        revision = self._snapshot.policies_revision()
-        if revision == self.sent.policies:
-            return
-        self.sent = self.sent._replace(policies=revision)
-        denies = tuple(policy for policy in self._snapshot.policies() if policy.deny and policy.in_force)
-        yield replace(self.sign(ControlEvent.DENY_POLICIES, self.head.revision), denies=denies)
-
-    def _locks(self) -> Iterable[ReplicaUpdate]:
-        revision = self._snapshot.locks_revision()
-        if revision == self.sent.locks:
-            return
-        self.sent = self.sent._replace(locks=revision)
-        locks = tuple(lock for lock in self._snapshot.locks if not lock.target.token_id)
-        yield replace(self.sign(ControlEvent.LOCKS, self.head.revision), locks=locks)
 
 
 def checkable(grant: Grant, at: datetime, caller: Caller) -> Checkable | None:

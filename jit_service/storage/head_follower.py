@@ -8,13 +8,15 @@ StoreUnavailable, so nobody continues from the state of a standby.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from datetime import timedelta
 from typing import Final
 
 from jit_service.background import BackgroundThread
 from jit_service.domain.errors import ServiceStopping
 from jit_service.storage.head import BEGINNING, Head
+from jit_service.storage.shared_reads import Found, Read, SharedReads
+from jit_service.storage.snapshot import Snapshot
 from jit_service.storage.store import Store
 
 _POLL_INTERVAL: Final = timedelta(seconds=0.05)
@@ -33,6 +35,7 @@ class HeadFollower(BackgroundThread):
         self._changed = threading.Condition()
         self._waiting = 0
         self._head = BEGINNING
+        self._shared = SharedReads(store)
         # A commit of this process is noticed without waiting for the next look.
         store.on_commit(self._note)
 
@@ -54,6 +57,13 @@ class HeadFollower(BackgroundThread):
     def wait_for_record(self, *, after: int, seconds: float, gone: Callable[[], bool]) -> None:
         """As `wait_for_revision`, for the audit record after the seq: checks add records and move no revision."""
         self._wait(lambda head: head.seq > after, after=after, seconds=seconds, gone=gone)
+
+    def read(self, key: Hashable, read: Callable[[Snapshot], Found], *, not_before: float = 0.0) -> Read[Found]:
+        """Reads a state that has all that was noticed until now, once for all streams with the key that need it now.
+
+        Raises StoreUnavailable, and what `read` raises. See `SharedReads.read`.
+        """
+        return self._shared.read(key, read, revision=self._head.revision, not_before=not_before)
 
     def wake(self) -> None:
         """Has everybody who waits ask `gone` again."""
