@@ -44,13 +44,14 @@ class GrantList:
     """The grants that meet `scope`. Without arms only all grants by creation find them.
 
     `open_arms` find those that are pending, scheduled or active, whose number does not grow with the years. Each of
-    `sets` finds all of the list too, but not by creation.
+    `sets` finds all of the list too, but not by creation; each of `open_sets` finds what the open arms do.
     """
 
     scope: Scope
     arms: tuple[Arm, ...] = ()
     open_arms: tuple[Arm, ...] = (Arm(predicates.end_unrecorded()),)
     sets: tuple[tuple[Scope, ...], ...] = ()
+    open_sets: tuple[tuple[Scope, ...], ...] = ()
 
 
 def every_grant() -> GrantList:
@@ -76,7 +77,7 @@ def grants_of(person: Person, names: Sequence[str]) -> GrantList:
 
 
 def grants_seen_by(
-    person: Person, names: Sequence[str], *, reviewed_as: Sequence[str] | None, policies: Sequence[str]
+    person: Person, names: Sequence[str], *, reviewed_as: Sequence[str] | None, policies: Sequence[str], now: datetime
 ) -> GrantList:
     """Lists the person's grants, the grants it has reviewed, and the grants of the policies, which it may review.
 
@@ -93,8 +94,15 @@ def grants_seen_by(
     if reviewed_as is None or len(policies) > MOST_ARMS:
         return GrantList(scope=scope)
     reviewed = Arm(query.reviewed_under(reviewed_as), is_ordered=False)
-    of_policies = (Arm(col(GrantRow.policy) == policy) for policy in policies)
-    return GrantList(scope=scope, arms=(*own.arms, *of_policies, reviewed))
+    of_policies = [col(GrantRow.policy) == policy for policy in policies]
+    # By the indexes that have the granted and the undecided ones of a policy.
+    open_ones = (
+        *(arm.scope for arm in own.open_arms),
+        *(and_(each, predicates.granted(now)) for each in of_policies),
+        *(and_(each, predicates.decision_awaited()) for each in of_policies),
+        reviewed.scope,
+    )
+    return GrantList(scope=scope, arms=(*own.arms, *map(Arm, of_policies), reviewed), open_sets=(open_ones,))
 
 
 def undecided_grants(policies: Sequence[str], *, now: datetime) -> GrantList:
@@ -129,6 +137,7 @@ def sets_of(
         if (found := _found_by(each, is_open=is_open)) is not None:
             yield found
     if is_open:
+        yield from listed.open_sets
         yield tuple(arm.scope for arm in listed.open_arms)
     elif listed.arms:
         yield tuple(arm.scope for arm in listed.arms)

@@ -17,7 +17,7 @@ from jit_service.domain.caller import Caller, Origin
 from jit_service.domain.errors import InvalidField, JitError
 from jit_service.domain.grants.grant import Grant
 from jit_service.domain.grants.request import Ask
-from jit_service.domain.policies.policy import PrincipalSet
+from jit_service.domain.policies.policy import PrincipalSet, Step
 from jit_service.storage import Store
 from jit_service.storage.readers import grant_lists
 from jit_service.use_cases import grants
@@ -25,7 +25,7 @@ from jit_service.use_cases.grants import GrantView
 from tests.conftest import HOUR, Clock, copy_of
 from tests.domain.test_sown_bugs import Twin, sown
 from tests.examples import examples
-from tests.storage.people import ALICE, AUDITOR, BOB, CAROL, DAVE, add_policy, approve
+from tests.storage.people import ALICE, AUDITOR, BOB, CAROL, DAVE, add_policy, approve, ask
 
 MARRIED = ALICE._replace(
     principal="user:alice.b@example.com", origin=Origin(issuer="https://idp.example.com", issuer_subject="7")
@@ -254,6 +254,25 @@ def test_where_the_first_look_fills_the_page_nothing_is_counted(kept: Store, tex
 
     assert page.next_page_token
     assert not [statement for statement in seen if "count(" in statement]
+
+
+@pytest.mark.parametrize("state", ["ACTIVE", "PENDING"])
+def test_what_an_approver_sees_is_found_among_many_open_grants_of_other_policies(store: Store, state: str) -> None:
+    elsewhere = Step(approvers=PrincipalSet(groups=("others",)))
+    add_policy(store)
+    add_policy(store, name="policies/others", resources=("database/others/**",), steps=(elsewhere,))
+    seen = ask(store)
+    if state == "ACTIVE":
+        approve(store, seen)
+    for _ in range(9):
+        ask(store, resource="database/others/eu")
+
+    with looking_at(5):
+        found = grants.list_page(
+            store, BOB, view=GrantView.VISIBLE, filter_text=f"state={state}", order_by="", page_size=1, page_token=""
+        )
+
+    assert ([grant.name for grant in found.grants], found.next_page_token) == ([seen.name], "")
 
 
 Test = Callable[[Store], None]

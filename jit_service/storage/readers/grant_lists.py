@@ -116,7 +116,7 @@ class GrantListReader(AccountReader, GrantReader):
         keys = self.reviewers_of(person)
         few = self.has_few_reviews(*keys)
         return grant_list.grants_seen_by(
-            person, self.requesters_of(person), reviewed_as=keys if few else None, policies=policies
+            person, self.requesters_of(person), reviewed_as=keys if few else None, policies=policies, now=self.now
         )
 
     def has_few_reviews(self, *keys: str) -> bool:
