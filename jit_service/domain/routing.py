@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.grants.delegation import Delegation
-from jit_service.domain.grants.grant import ExtensionState, Grant, GrantState
+from jit_service.domain.grants.grant import OPEN_STATES, ExtensionState, Grant, GrantState
 from jit_service.domain.grants.quorum import current_step, has_reviewed
 from jit_service.domain.language import name
 from jit_service.domain.notification import Interest
@@ -261,7 +261,7 @@ def _told_before(
 def _is_over(grant: Grant | None, event: Event) -> bool:
     if grant is None or grant.owes_review:
         return False
-    return grant.state(event.at) not in (GrantState.PENDING, GrantState.SCHEDULED, GrantState.ACTIVE)
+    return grant.state(event.at) not in OPEN_STATES
 
 
 def _without_actor(people: PrincipalSet, event: Event) -> PrincipalSet:

@@ -13,15 +13,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
+from itertools import islice
 from typing import Final, NamedTuple
 
 from jit_service.domain.audit.event import EventType
 from jit_service.domain.caller import READS_GRANTS, Caller
 from jit_service.domain.errors import InvalidField, RoleRequired
 from jit_service.domain.grants import approval
-from jit_service.domain.grants.grant import Grant, GrantState
-from jit_service.domain.language.filter import Comparison
+from jit_service.domain.grants.grant import OPEN_STATES, Grant
+from jit_service.domain.language.filter import Comparison, Or
 from jit_service.domain.language.paging import Position, order_by
+from jit_service.feeds.turns import Turns
 from jit_service.storage import Snapshot, Store
 from jit_service.storage.head import BEGINNING, Head
 from jit_service.storage.head_follower import HeadFollower
@@ -35,8 +37,10 @@ HEARTBEAT_SECONDS: Final = 4.0
 MAX_LAG: Final = 10_000
 """How many revisions a watcher that had caught up may fall behind before its stream is ended."""
 _PAGE: Final = 200
-_LIVE: Final = (GrantState.PENDING, GrantState.SCHEDULED, GrantState.ACTIVE)
-"""In the order in which a grant has them: one that goes on while they are read is told at least once."""
+_HELD: Final = 5000
+"""How many updates of the first state are read before the first is sent; most watchers see fewer."""
+_TURNS: Final = Turns(8)
+_IS_LIVE: Final = Or(tuple(Comparison("state", "", "=", state) for state in OPEN_STATES))
 _BY_CREATION: Final = order_by("create_time", GRANT_ORDER, default="")
 _HISTORY: Final = re.compile(r"([0-9]{1,18})\.([0-9a-f]{64})")
 
@@ -174,43 +178,49 @@ def head_of(revision: int, history: str) -> Head:
 
 
 def _current(store: Store, caller: Caller, watched: Watched, gone: Callable[[], bool]) -> Iterator[GrantUpdate]:
-    """Yields an update for each live grant, then a heartbeat with the revision from which on changes follow.
+    """Yields an update for each live grant, then a heartbeat with the revision of all of them.
 
-    Each page is read by itself, so that nothing is held while a client reads. A grant that changes meanwhile may be
-    told as changed already, and its change is told again.
+    Where they are many, they are told while they are read, so that nobody keeps them all.
     """
-    with store.snapshot() as snapshot:
-        start = snapshot.head
-    for state in _LIVE:
-        after: Position | None = None
-        is_over = False
-        while not is_over and not gone():
-            with store.snapshot() as snapshot:
-                found, after = _page_of(snapshot, caller, watched, state, after)
-                is_visible = _visibility(snapshot, caller, watched)
-                updates = [
-                    # Revision 0: a stream that breaks before the heartbeat begins again.
-                    GrantUpdate(type=ControlEvent.CURRENT, revision=0, head=snapshot.head, grant=grant, at=snapshot.now)
-                    for grant in found
-                    if is_visible(grant)
-                ]
-            yield from updates
-            is_over = after is None
-    yield GrantUpdate(type=ControlEvent.HEARTBEAT, revision=start.revision, head=start)
+    with _TURNS.taken(gone) as has_turn:
+        if not has_turn:
+            return
+        with store.long_snapshot() as snapshot:
+            updates = _updates_of(snapshot, caller, watched, gone)
+            first = list(islice(updates, _HELD))
+            if len(first) == _HELD:
+                yield from first
+                yield from updates
+                return
+    yield from first
 
 
-def _page_of(
-    snapshot: Snapshot, caller: Caller, watched: Watched, state: GrantState, after: Position | None
-) -> tuple[list[Grant], Position | None]:
-    """Returns some of what the view has in the state, and where there is more."""
+def _updates_of(
+    snapshot: Snapshot, caller: Caller, watched: Watched, gone: Callable[[], bool]
+) -> Iterator[GrantUpdate]:
+    is_visible = _visibility(snapshot, caller, watched)
+    for grant in _live(snapshot, caller, watched, gone):
+        if is_visible(grant):
+            # Revision 0: a stream that breaks before the heartbeat begins again.
+            yield GrantUpdate(type=ControlEvent.CURRENT, revision=0, head=snapshot.head, grant=grant, at=snapshot.now)
+    yield GrantUpdate(type=ControlEvent.HEARTBEAT, revision=snapshot.revision, head=snapshot.head)
+
+
+def _live(snapshot: Snapshot, caller: Caller, watched: Watched, gone: Callable[[], bool]) -> Iterator[Grant]:
+    """Yields the live grants of what is watched, in the order of their creation, as lists find them."""
     if watched.grant:
         grant = snapshot.grant(watched.grant)
-        return [grant] if grant is not None and grant.state(snapshot.now) is state else [], None
+        if grant is not None and grant.state(snapshot.now) in OPEN_STATES:
+            yield grant
+        return
     listed, _ = selected(snapshot, with_delegations(snapshot, caller), watched.view)
-    in_state = Comparison("state", "", "=", state)
-    found = snapshot.grants(listed, node=in_state, order=_BY_CREATION, after=after, limit=_PAGE)
-    rest = found.entries[-1][1] if len(found.entries) == _PAGE else found.rest
-    return [grant for grant, _ in found.entries], rest
+    after: Position | None = None
+    while not gone():
+        found = snapshot.grants(listed, node=_IS_LIVE, order=_BY_CREATION, after=after, limit=_PAGE)
+        yield from (grant for grant, _ in found.entries)
+        after = found.entries[-1][1] if len(found.entries) == _PAGE else found.rest
+        if after is None:
+            return
 
 
 def _news(

@@ -7,10 +7,8 @@ decision reads more than its time, patterns, subject and groups `needs_check` by
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -30,6 +28,7 @@ from jit_service.feeds.grants import (
     demand_history,
     demand_reached,
 )
+from jit_service.feeds.turns import Turns
 from jit_service.storage import Snapshot, Store
 from jit_service.storage.head import Head
 from jit_service.storage.head_follower import HeadFollower
@@ -37,9 +36,7 @@ from jit_service.storage.rows import GrantChange
 from jit_service.use_cases.grants import GrantView
 
 _PAGE: Final = 1000
-_TURNS: Final = threading.Semaphore(4)
-"""How many streams of this process read all grants at once."""
-_TURN_SECONDS: Final = 0.5
+_TURNS: Final = Turns(4)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,16 +103,10 @@ def replicate(
             telling = _Telling(caller, news, elapsed=timedelta(seconds=read.began_at - began))
             yield from telling.changes(news)
         else:
-            with _turn(gone) as has_turn:
+            with _TURNS.taken(gone) as has_turn:
                 if not has_turn:
                     return
-                # Read before the snapshot, so that the update never looks fresher than it is.
-                elapsed = timedelta(seconds=time.monotonic() - began)
-                with store.long_snapshot() as snapshot:
-                    news = _news(snapshot, after=last, at=at, sent=sent)
-                    telling = _Telling(caller, news, elapsed=elapsed)
-                    # Told while they are read: they are many, and a client that has gone ends the reading.
-                    yield from telling.current(snapshot)
+                news, telling = yield from _all_grants(store, caller, at, sent, began=began)
         if news.is_complete:
             yield from telling.ending(news)
         last, at, sent = news.upto, news.head, news.sent
@@ -127,19 +118,20 @@ def replicate(
             return
 
 
-@contextmanager
-def _turn(gone: Callable[[], bool]) -> Iterator[bool]:
-    """Waits until few others read all grants: each has a connection of the store for as long, and the same processor.
+def _all_grants(
+    store: Store, caller: Caller, at: Head, sent: _Sent, *, began: float
+) -> Generator[ReplicaUpdate, None, tuple[_News, _Telling]]:
+    """Yields an update for each grant while it is read: they are many, and a client that has gone ends the reading.
 
-    Yields whether it has the turn; if not, the client has gone.
+    Returns what else the state has.
     """
-    while not (has_turn := _TURNS.acquire(timeout=_TURN_SECONDS)) and not gone():
-        pass
-    try:
-        yield has_turn
-    finally:
-        if has_turn:
-            _TURNS.release()
+    # Read before the snapshot, so that the update never looks fresher than it is.
+    elapsed = timedelta(seconds=time.monotonic() - began)
+    with store.long_snapshot() as snapshot:
+        news = _news(snapshot, after=0, at=at, sent=sent)
+        telling = _Telling(caller, news, elapsed=elapsed)
+        yield from telling.current(snapshot)
+        return news, telling
 
 
 def demand_checker(caller: Caller) -> None:

@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 from sqlalchemy import and_, exists, or_, true
 from sqlmodel import col
 
-from jit_service.domain.grants.grant import GrantState
-from jit_service.domain.language.filter import And, Comparison, Node
+from jit_service.domain.grants.grant import OPEN_STATES, GrantState
+from jit_service.domain.language.filter import And, Comparison, Node, Or
 from jit_service.domain.language.name import canonical
 from jit_service.domain.language.paging import OrderTerm
 from jit_service.domain.person import Person
@@ -28,7 +28,6 @@ LOOKED_AT: Final = 10_000
 MOST_ARMS: Final = 50
 # The fields of which indexes have the grants of a value by creation: all of them, and the open ones.
 _BY_CREATION: Final = {False: ("policy", "requester", "subject"), True: ("requester", "subject")}
-_OPEN_STATES: Final = (GrantState.PENDING, GrantState.SCHEDULED, GrantState.ACTIVE)
 _LAST_CHARACTER: Final = "\U0010ffff"
 
 
@@ -129,7 +128,7 @@ def sets_of(
 ) -> Iterator[tuple[Scope, ...]]:
     """Yields conditions of which each tuple finds, by indexes, all of the list that the filter selects."""
     required = list(_required(node))
-    is_open = any(_is_open(each) for each in required)
+    is_open = _is_open(node)
     yield from listed.sets
     for each in required:
         if each.field == "reviewers" and has_few_reviews(canonical(str(each.value))):
@@ -154,7 +153,7 @@ def arms_of(listed: GrantList, node: Node | None, order: Sequence[OrderTerm]) ->
     if not _is_by_creation(order):
         return ()
     required = list(_required(node))
-    is_open = any(_is_open(each) for each in required)
+    is_open = _is_open(node)
     arms = listed.open_arms if is_open else listed.arms or (Arm(true()),)
     if not listed.arms:
         for field in _BY_CREATION[is_open]:
@@ -189,8 +188,16 @@ def _required(node: Node | None) -> Iterator[Comparison]:
             yield from _required(operand)
 
 
-def _is_open(comparison: Comparison) -> bool:
-    return (comparison.field, comparison.operator) == ("state", "=") and comparison.value in _OPEN_STATES
+def _is_open(node: Node | None) -> bool:
+    """Whether everything that the filter selects is pending, scheduled or active."""
+    match node:
+        case Comparison(field="state", operator="="):
+            return node.value in OPEN_STATES
+        case And():
+            return any(map(_is_open, node.operands))
+        case Or():
+            return all(map(_is_open, node.operands))
+    return False
 
 
 def _found_by(comparison: Comparison, *, is_open: bool) -> tuple[Scope, ...] | None:

@@ -30,7 +30,7 @@ from jit_service.domain.errors import (
 from jit_service.domain.grants import approval, break_glass, children, coverage, more_time, request, reviewing, terms
 from jit_service.domain.grants import grant as rules
 from jit_service.domain.grants import preview as review
-from jit_service.domain.grants.grant import Grant, GrantState
+from jit_service.domain.grants.grant import OPEN_STATES, Grant, GrantState
 from jit_service.domain.grants.lock import demand_unlocked_people
 from jit_service.domain.grants.preview import Preview
 from jit_service.domain.grants.reviewing import ReviewRules, Shown
@@ -51,7 +51,6 @@ MOST_JUDGED: Final = 2_000
 END_TOGETHER: Final = 25
 """How many grants that came from one that has ended are ended in one transaction."""
 _log = logging.getLogger(__name__)
-_USABLE = (GrantState.PENDING, GrantState.SCHEDULED, GrantState.ACTIVE)
 Transition = Callable[[Snapshot, Grant, Caller], tuple[Grant, Event]]
 
 
@@ -140,7 +139,7 @@ def ensure(store: Store, caller: Caller, asked: request.Ask, *, bounds: Bounds =
         ]
         if not there:
             return _ask(tx, caller, checked, bounds)
-        best = max(there, key=lambda grant: (_USABLE.index(grant.state(tx.now)), grant.expires_at or tx.now))
+        best = max(there, key=lambda grant: (OPEN_STATES.index(grant.state(tx.now)), grant.expires_at or tx.now))
         return GrantAnswer(*remember(tx, caller, _GRANTS, best))
 
 

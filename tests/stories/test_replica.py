@@ -20,6 +20,7 @@ from jit_service.domain.grants.grant import Grant
 from jit_service.feeds import replica as feeding
 from jit_service.feeds.grants import ControlEvent, Watched, head_of, history_of
 from jit_service.feeds.replica import ReplicaUpdate, replicate
+from jit_service.feeds.turns import Turns
 from jit_service.runtime.service import Service
 from jit_service.storage import Store
 from jit_service.storage.head_follower import HeadFollower
@@ -455,8 +456,8 @@ def test_grants_are_told_while_they_are_read_and_nobody_reads_on_for_a_client_th
 def test_few_read_all_grants_at_once_and_the_others_wait_for_their_turn(
     store: Store, follower: HeadFollower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feeding, "_TURNS", threading.Semaphore(1))
-    monkeypatch.setattr(feeding, "_TURN_SECONDS", 0.01)
+    monkeypatch.setattr(feeding, "_TURNS", Turns(1))
+    monkeypatch.setattr("jit_service.feeds.turns._WAIT_SECONDS", 0.01)
     add_policy(store)
     approve(store, ask(store))
     asked = threading.Event()
@@ -479,7 +480,8 @@ def test_few_read_all_grants_at_once_and_the_others_wait_for_their_turn(
         first.close()
         assert waiting.result(10).type is ControlEvent.CURRENT
     second.close()
-    assert feeding._TURNS.acquire(blocking=False)
+    with feeding._TURNS.taken(lambda: True) as has_turn:
+        assert has_turn
 
 
 def test_what_this_process_commits_is_told_without_a_look(

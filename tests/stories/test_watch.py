@@ -15,6 +15,7 @@ from jit_service.domain.errors import InvalidField, RoleRequired, TooManyWatcher
 from jit_service.domain.grants.grant import Grant, GrantState
 from jit_service.feeds import grants as watch
 from jit_service.feeds.grants import GrantUpdate, Watched
+from jit_service.feeds.turns import Turns
 from jit_service.rpc.streams import StreamLimits, Streams
 from jit_service.runtime.service import Service
 from jit_service.settings import Address
@@ -255,13 +256,15 @@ def test_a_watch_begins_with_each_live_grant_whatever_its_state_page_by_page(
     )
 
 
-def test_what_changes_while_a_watch_begins_is_told_as_it_is_in_the_end(
-    store: Store, watched: Watch, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("held", [1, 5000])
+def test_a_watch_begins_with_one_state_and_goes_on_with_what_changes_meanwhile(
+    store: Store, watched: Watch, held: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Whether it is read while it is told, as with very many, or before."""
     monkeypatch.setattr(watch, "_PAGE", 1)
+    monkeypatch.setattr(watch, "_HELD", held)
     add_policy(store)
-    decided, revoked = ask(store), approve(store, ask(store))
-    approved = [approve(store, ask(store)) for _ in range(2)]
+    decided, revoked, untouched = ask(store), approve(store, ask(store)), approve(store, ask(store))
 
     events = watched(ALICE)
     told = [next(events)]
@@ -270,12 +273,35 @@ def test_what_changes_while_a_watch_begins_is_told_as_it_is_in_the_end(
     while told[-1].type != "GRANT_REVOKED":
         told.append(next(events))
 
-    last = {event.grant.name: event.grant for event in told if event.grant is not None}
-    assert {name: grant.state(NOON) for name, grant in last.items()} == {
-        decided.name: GrantState.ACTIVE,
-        revoked.name: GrantState.REVOKED,
-        **dict.fromkeys((grant.name for grant in approved), GrantState.ACTIVE),
-    }
+    assert sorted(
+        (event.type, event.grant.name, event.grant.state(NOON)) for event in told if event.grant is not None
+    ) == sorted([
+        ("CURRENT", decided.name, GrantState.PENDING),
+        ("CURRENT", revoked.name, GrantState.ACTIVE),
+        ("CURRENT", untouched.name, GrantState.ACTIVE),
+        ("GRANT_APPROVED", decided.name, GrantState.ACTIVE),
+        ("GRANT_REVOKED", revoked.name, GrantState.REVOKED),
+    ])  # fmt: skip
+    assert [event.type for event in told[:4]] == [*["CURRENT"] * 3, "HEARTBEAT"]
+
+
+def test_who_sees_many_waits_for_a_turn_to_begin_and_leaves_it(
+    store: Store, watched: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "_TURNS", Turns(1))
+    monkeypatch.setattr("jit_service.feeds.turns._WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(watch, "_HELD", 1)
+    add_policy(store)
+    ask(store)
+    leaving = iter([True, True])
+
+    first = watched(ALICE)
+    next(first)
+    assert list(watched(ALICE, gone=lambda: next(leaving))) == []
+    list(islice(first, 2))
+
+    with watch._TURNS.taken(lambda: True) as has_turn:
+        assert has_turn
 
 
 def test_reviews_of_many_grants_are_read_in_parts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from jit_service.domain.audit.event import SERVICE, Event, EventType
 from jit_service.domain.authentication import Authentication
@@ -33,6 +33,10 @@ class GrantState(StrEnum):
     DENIED = "DENIED"
     WITHDRAWN = "WITHDRAWN"
     LAPSED = "LAPSED"
+
+
+OPEN_STATES: Final = (GrantState.PENDING, GrantState.SCHEDULED, GrantState.ACTIVE)
+"""The states of a grant that is not over."""
 
 
 class ReviewDecision(StrEnum):

@@ -1408,9 +1408,8 @@ class WatchGrantsRequest(_message.Message):
     REPLICA_FIELD_NUMBER: _builtins.int
     START_HISTORY_FIELD_NUMBER: _builtins.int
     start_revision: _builtins.int
-    """Tell what came after this revision. 0: first each live grant as CURRENT, then a heartbeat, then what comes; what
-    changes while they are read may be CURRENT as changed already, and is told again. Refused with RECORDS_PRUNED where
-    changes after it were forgotten: begin anew with 0.
+    """Tell what came after this revision. 0: first each live grant as CURRENT, then what comes. Refused with RECORDS_PRUNED
+    where changes after it were forgotten: begin anew with 0.
     """
     view: Global___ListGrantsRequest.View.ValueType
     """Whose grants: MINE (the default), VISIBLE, or ALL for auditors and admins."""

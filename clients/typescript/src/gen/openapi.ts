@@ -5028,7 +5028,7 @@ export interface operations {
                 replica?: boolean;
                 /** @description The `history` that came with start_revision: where the store has another one since, as after a restored backup, the call is refused as of a start_revision that it does not know. */
                 startHistory?: string;
-                /** @description Tell what came after this revision. 0: first each live grant as CURRENT, then a heartbeat, then what comes; what changes while they are read may be CURRENT as changed already, and is told again. Refused with RECORDS_PRUNED where changes after it were forgotten: begin anew with 0. */
+                /** @description Tell what came after this revision. 0: first each live grant as CURRENT, then what comes. Refused with RECORDS_PRUNED where changes after it were forgotten: begin anew with 0. */
                 startRevision?: string;
                 /** @description Whose grants: MINE (the default), VISIBLE, or ALL for auditors and admins. */
                 view?: components["schemas"]["ListGrantsRequest.View"];

@@ -1669,9 +1669,8 @@ export const CompleteReviewRequestSchema: GenMessage<CompleteReviewRequest> = /*
  */
 export type WatchGrantsRequest = Message<"jitaccess.v1.WatchGrantsRequest"> & {
   /**
-   * Tell what came after this revision. 0: first each live grant as CURRENT, then a heartbeat, then what comes; what
-   * changes while they are read may be CURRENT as changed already, and is told again. Refused with RECORDS_PRUNED where
-   * changes after it were forgotten: begin anew with 0.
+   * Tell what came after this revision. 0: first each live grant as CURRENT, then what comes. Refused with RECORDS_PRUNED
+   * where changes after it were forgotten: begin anew with 0.
    *
    * @generated from field: int64 start_revision = 1;
    */
