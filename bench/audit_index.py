@@ -7,7 +7,7 @@ many pieces as in a log that grew to that length. Nothing else may be asked of i
 from __future__ import annotations
 
 from math import ceil
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import text
 
@@ -70,4 +70,9 @@ def _tidy(store: Store) -> None:
     """Leaves the database as one that grew slowly."""
     statement = {"sqlite": "PRAGMA wal_checkpoint(TRUNCATE)", "postgresql": "VACUUM (ANALYZE)"}
     with store.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        driver: Any = connection.connection.dbapi_connection
+        if store.engine.dialect.name == "postgresql":
+            # It takes minutes, and no statement of the service's connections may.
+            connection.exec_driver_sql("SET statement_timeout = 0")
+            driver.answer_seconds = None
         connection.exec_driver_sql(statement[store.engine.dialect.name])
