@@ -46,7 +46,8 @@ from jit_service.rpc.services.signals import SignalServicer
 from jit_service.rpc.services.tokens import TokenServicer
 from jit_service.rpc.streams import Streams
 from jit_service.rpc.transport.check_batch import CHECK_ACCESS, BatchCheckHandler
-from jit_service.rpc.transport.grpcio_batches import BatchingInterceptor, is_supported
+from jit_service.rpc.transport.grpcio_calls import CallsInterceptor
+from jit_service.rpc.transport.grpcio_messages import is_supported
 from jit_service.settings import Settings, Transport
 from jit_service.storage import Store
 from jit_service.storage.head_follower import HeadFollower
@@ -224,14 +225,14 @@ def build_ext_proc_server(settings: Settings, backend: Backend, open_requests: O
 
 
 class _GrpcioServer:
-    """A grpcio server with the interceptor that answers in batches, whose threads end with it."""
+    """A grpcio server with the interceptor that answers its calls, whose threads end with it."""
 
-    def __init__(self, server: grpc.Server, batching: BatchingInterceptor) -> None:
+    def __init__(self, server: grpc.Server, calls: CallsInterceptor) -> None:
         self.add_insecure_port = server.add_insecure_port
         self.add_secure_port = server.add_secure_port
         self.start = server.start
         self._server = server
-        self._batching = batching
+        self._calls = calls
 
     def stop(self, grace: float | None) -> threading.Event:
         """As grpc.Server's: refuses new calls, and lets those under way end for up to `grace` seconds."""
@@ -239,7 +240,7 @@ class _GrpcioServer:
 
         def close() -> None:
             stopped.wait()
-            self._batching.close()
+            self._calls.close()
 
         threading.Thread(target=close, name="stop", daemon=True).start()
         return stopped
@@ -249,12 +250,19 @@ def _grpcio(
     settings: Settings, interceptor: CallInterceptor, register: Callable[[grpc.Server], None], checker: Checker
 ) -> Server:
     pool = ThreadPoolExecutor(max_workers=settings.rpc_threads, thread_name_prefix="rpc")
-    batches = {CHECK_ACCESS: _check_handler(interceptor, checker)} if is_supported() else {}
     most = settings.rpc_threads * _CALLS_PER_THREAD
-    batching = BatchingInterceptor(batches, pool, most=most, shown=interceptor.admission.shown)
+    calls = CallsInterceptor(
+        {CHECK_ACCESS: _check_handler(interceptor, checker)},
+        pool,
+        most=most,
+        streams=settings.watch_streams,
+        aside={_HEALTH_CHECK: ThreadPoolExecutor(max_workers=1, thread_name_prefix="aside")},
+        shown=interceptor.admission.shown,
+    )
     server = grpc.server(
         pool,
-        interceptors=[batching, interceptor],
+        # Where grpcio is not as it was, each call has its thread at once: slower, and no less right.
+        interceptors=[calls, interceptor] if is_supported() else [interceptor],
         options=[
             # Without it a second server would silently share the port.
             ("grpc.so_reuseport", int(settings.workers > 1)),
@@ -267,7 +275,7 @@ def _grpcio(
     register(server)
     if settings.reflection:
         _add_reflection(server)
-    return _GrpcioServer(server, batching)
+    return _GrpcioServer(server, calls)
 
 
 def _native(

@@ -10,12 +10,11 @@ from typing import Any
 
 import grpc
 import pytest
-from grpc import _server as grpcio
 
 from jit_service.domain.errors import StoreUnavailable
 from jit_service.rpc.admission import Call
 from jit_service.rpc.transport.check_batch import Answer
-from jit_service.rpc.transport.grpcio_batches import BatchingInterceptor, is_supported
+from jit_service.rpc.transport.grpcio_calls import CallsInterceptor
 
 METHOD = "/test.Service/Ask"
 MOST = 30
@@ -49,8 +48,8 @@ class Served:
 
     def __init__(self, asked: Asked) -> None:
         self.pool = ThreadPoolExecutor(2)
-        self.batching = BatchingInterceptor({METHOD: asked.together}, self.pool, most=MOST)
-        self.server = grpc.server(self.pool, interceptors=[self.batching])
+        self.calls = CallsInterceptor({METHOD: asked.together}, self.pool, most=MOST)
+        self.server = grpc.server(self.pool, interceptors=[self.calls])
         handlers = {"Ask": grpc.unary_unary_rpc_method_handler(asked.alone)}
         self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Service", handlers),))
         port = self.server.add_insecure_port("127.0.0.1:0")
@@ -74,7 +73,7 @@ def served(asked: Asked) -> Iterator[Served]:
     asked.may_go_on.set()
     served.channel.close()
     served.server.stop(0).wait()
-    served.batching.close()
+    served.calls.close()
 
 
 @contextmanager
@@ -92,30 +91,9 @@ def held(asked: Asked, served: Served) -> Iterator[None]:
 
 def waiting_for(served: Served, count: int) -> None:
     """Returns when so many calls wait, beside the batch that is being answered."""
-    (calls,) = served.batching.calls
+    (calls,) = served.calls.calls
     while len(calls.queue) < count:
         threading.Event().wait(0.001)
-
-
-def test_the_installed_grpcio_has_what_it_rests_on() -> None:
-    """Where this fails, grpcio has changed: checks still work, each on a thread, and cost twice as much."""
-    assert is_supported()
-
-
-@pytest.mark.parametrize(
-    ("of", "name", "changed"),
-    [
-        (grpcio, "_status", lambda *_: None),
-        (grpcio, "_unary_response_in_pool", lambda *_: None),
-        (grpcio, "_status", None),
-        (grpcio._Context, "__annotations__", {}),
-    ],
-    ids=["another signature", "another way to answer alone", "no such function", "another context"],
-)
-def test_another_grpcio_is_recognised(of: Any, name: str, changed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(of, name, changed)
-
-    assert not is_supported()
 
 
 def test_calls_that_wait_are_answered_together_and_each_gets_its_own(asked: Asked, served: Served) -> None:
@@ -216,7 +194,7 @@ def test_its_threads_end_with_it(asked: Asked, served: Served) -> None:
     served.ask(b"x", timeout=_PATIENCE)
     (thread,) = (found for found in threading.enumerate() if found.name == "batch" and _serves(found, asked))
 
-    served.batching.close()
+    served.calls.close()
 
     thread.join(_PATIENCE)
     assert not thread.is_alive()
