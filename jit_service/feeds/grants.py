@@ -198,22 +198,23 @@ def _current(store: Store, caller: Caller, watched: Watched, gone: Callable[[], 
 def _updates_of(
     snapshot: Snapshot, caller: Caller, watched: Watched, gone: Callable[[], bool]
 ) -> Iterator[GrantUpdate]:
-    is_visible = _visibility(snapshot, caller, watched)
-    for grant in _live(snapshot, caller, watched, gone):
+    by = with_delegations(snapshot, caller)
+    is_visible = _visibility(snapshot, by, watched)
+    for grant in _live(snapshot, by, watched, gone):
         if is_visible(grant):
             # Revision 0: a stream that breaks before the heartbeat begins again.
             yield GrantUpdate(type=ControlEvent.CURRENT, revision=0, head=snapshot.head, grant=grant, at=snapshot.now)
     yield GrantUpdate(type=ControlEvent.HEARTBEAT, revision=snapshot.revision, head=snapshot.head)
 
 
-def _live(snapshot: Snapshot, caller: Caller, watched: Watched, gone: Callable[[], bool]) -> Iterator[Grant]:
+def _live(snapshot: Snapshot, by: Caller, watched: Watched, gone: Callable[[], bool]) -> Iterator[Grant]:
     """Yields the live grants of what is watched, in the order of their creation, as lists find them."""
     if watched.grant:
         grant = snapshot.grant(watched.grant)
         if grant is not None and grant.state(snapshot.now) in OPEN_STATES:
             yield grant
         return
-    listed, _ = selected(snapshot, with_delegations(snapshot, caller), watched.view)
+    listed, _ = selected(snapshot, by, watched.view)
     after: Position | None = None
     while not gone():
         found = snapshot.grants(listed, node=_IS_LIVE, order=_BY_CREATION, after=after, limit=_PAGE)
@@ -236,7 +237,7 @@ def _news(
     updates: list[GrantUpdate] = []
     if possible:
         with store.snapshot() as snapshot:
-            is_visible = _visibility(snapshot, caller, watched)
+            is_visible = _visibility(snapshot, with_delegations(snapshot, caller), watched)
         updates = [
             GrantUpdate(type=change.type, revision=change.revision, head=page.head, grant=change.grant, at=change.at)
             for change in possible
@@ -267,9 +268,8 @@ def _is_possible(grant: Grant, caller: Caller, watched: Watched) -> bool:
     return watched.view is not GrantView.MINE or grant.is_of(caller.person)
 
 
-def _visibility(snapshot: Snapshot, caller: Caller, watched: Watched) -> Callable[[Grant], bool]:
-    """Returns a predicate: whether the caller may see a grant, under the current policies and delegations."""
-    by = with_delegations(snapshot, caller)
+def _visibility(snapshot: Snapshot, by: Caller, watched: Watched) -> Callable[[Grant], bool]:
+    """Returns a predicate: whether the caller, with its delegations, may see a grant under the current policies."""
     policies = {policy.name: policy for policy in snapshot.policies(deleted=True)}
 
     def is_visible(grant: Grant) -> bool:

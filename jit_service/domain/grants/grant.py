@@ -36,7 +36,7 @@ class GrantState(StrEnum):
 
 
 OPEN_STATES: Final = (GrantState.PENDING, GrantState.SCHEDULED, GrantState.ACTIVE)
-"""The states of a grant that is not over."""
+"""The states of a grant that is not over, in the order in which it has them."""
 
 
 class ReviewDecision(StrEnum):
