@@ -64,6 +64,8 @@ class Block:
         self.marks = marks
         self._stored = stored
         self._is_packed = is_packed
+        # The hashes that were recomputed last: of the records after the one with the number.
+        self._recomputed: tuple[int, list[bytes]] = (0, [])
 
     @property
     def first(self) -> int:
@@ -139,10 +141,22 @@ class Block:
         return None if line.end == _UNREADABLE else self.body[line.begin : line.end]
 
     def hash_of(self, line: Line, before: Callable[[], bytes]) -> bytes:
-        """As `hash_at`, of a record whose line is known; `before` is asked only where no mark comes before it."""
+        """As `hash_at`, of a record whose line is known; `before` is asked only where no mark comes before it.
+
+        All hashes on the way are kept: a page has many records of one commit, the last first, and to recompute each
+        from the mark before it would cost the square of the commit.
+        """
         number = line.place + 1
-        begin, previous = self._mark_before(number) or Mark(0, before())
-        return self._linked(begin, previous, self._up_to(line, number - begin))
+        mark = self._mark_before(number)
+        begin = mark.number if mark else 0
+        if mark and begin == number:
+            return mark.hash
+        after, hashes = self._recomputed
+        if begin != after or number - begin > len(hashes):
+            previous = mark.hash if mark else before()
+            hashes = list(self._linked(begin, previous, self._up_to(line, number - begin)))
+            self._recomputed = begin, hashes
+        return hashes[number - begin - 1]
 
     def hashes(self, before: bytes) -> Iterator[bytes]:
         """Yields the hash of each record, as it is stored where it is. `before` is that of the record before."""
@@ -157,7 +171,9 @@ class Block:
         """Returns the hash of the record with the seq, from the nearest one that is stored before it."""
         wanted = seq - self.first + 1
         begin, previous = self._mark_before(wanted) or Mark(0, before)
-        return self._linked(begin, previous, self.payloads[begin:wanted])
+        for linked in self._linked(begin, previous, self.payloads[begin:wanted]):
+            previous = linked
+        return previous
 
     def first_fault(self, before: bytes, *, done: int = 0) -> tuple[int, str] | None:
         """Returns the seq from which the records are not what was hashed, and what to say of it; None if they are.
@@ -182,16 +198,18 @@ class Block:
         place = bisect_right(self.marks, number, key=lambda mark: mark.number)
         return self.marks[place - 1] if place else None
 
-    def _linked(self, begin: int, previous: bytes, payloads: Sequence[Any]) -> bytes:
-        """Returns the hash of the last of the records, which come after the one with the number and the hash."""
+    def _linked(self, begin: int, previous: bytes, payloads: Sequence[Any]) -> Iterator[bytes]:
+        """Yields the hash of each of the records, which come after the one with the number and the hash."""
         for seq, payload in enumerate(payloads, start=self.first + begin):
             previous = _link(previous, seq, payload)
-        return previous
+            yield previous
 
     def _up_to(self, line: Line, count: int) -> Sequence[Any]:
         """Returns so many records up to that of the line."""
         if not self._is_packed:
             return self.payloads[:count]
+        if line.end == _UNREADABLE:
+            return (None,) * count
         found: list[bytes] = []
         begin, end = line.begin, line.end
         while len(found) < count and end >= 0:
