@@ -72,10 +72,10 @@ class GrantCache:
         self._barrier.pass_()
         return self._index.look(subjects)
 
-    def survey(self) -> tuple[View, list[tuple[CachedGrant, ...]]]:
-        """Returns every subject's grants (`Index.survey`), including every commit acknowledged before this call."""
+    def reaching(self, resource: str) -> tuple[View, list[tuple[CachedGrant, ...]]]:
+        """Returns what `Index.reaching` does, including every commit acknowledged before this call."""
         self._barrier.pass_()
-        return self._index.survey()
+        return self._index.reaching(resource)
 
     def bounded(self, subjects: Iterable[str]) -> View:
         """Returns a view of the subjects that is at most `bound` old; reads the store only if the cache is older."""

@@ -10,6 +10,7 @@ from operator import attrgetter
 from typing import Final, NamedTuple
 
 from jit_service.check.explanations import Explanations
+from jit_service.check.holders import Holders
 from jit_service.domain.checks.cached_grant import CachedGrant
 from jit_service.domain.checks.decision import Question, covers
 from jit_service.domain.checks.ended_grant import EndedGrant
@@ -116,6 +117,10 @@ class Index:
         self._ended = Explanations()
         self._latest = _LONG_AGO
         self.revision = 0
+        # Made at the first search for subjects: most services have none. What changes meanwhile is noted.
+        self._holders: Holders | None = None
+        self._making = threading.Lock()
+        self._meanwhile: list[tuple[CachedGrant | None, CachedGrant | None]] | None = None
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -150,6 +155,7 @@ class Index:
                 part.clear()
             self._book = PolicySet()
             self._nobody = SubjectGrants()
+            self._holders = self._meanwhile = None
             self._signals = ()
             self._locks = NO_LOCKS
             self.revision = 0
@@ -193,16 +199,36 @@ class Index:
             now = self._latest = max(self._clock(), self._latest)
             return View(self.revision, now, self._book, self._seen(now), held, above, staleness, self._standing(now))
 
-    def survey(self) -> tuple[View, list[tuple[CachedGrant, ...]]]:
-        """Returns every subject's grants, and a View without them that has all else which decisions need.
+    def reaching(self, resource: str) -> tuple[View, list[tuple[CachedGrant, ...]]]:
+        """Returns the grants of each subject that has one for the resource, and a View with all else decisions need.
 
-        Checks wait only while a list of references is made.
+        The first call goes through all grants, and checks go on meanwhile.
         """
+        self._make_holders()
         with self._lock:
             now = self._latest = max(self._clock(), self._latest)
             above = self._above([SubjectGrants(tuple(self._passed_on.values()))])
             view = View(self.revision, now, self._book, self._seen(now), {}, above, None, self._standing(now))
-            return view, [held.grants for held in self._by_subject.values()]
+            # Without holders everything was read anew just now.
+            subjects: Iterable[str] = self._by_subject if self._holders is None else self._holders.of(resource)
+            return view, [self._by_subject[subject].grants for subject in subjects]
+
+    def _make_holders(self) -> None:
+        with self._making:
+            with self._lock:
+                if self._holders is not None:
+                    return
+                everything = [held.grants for held in self._by_subject.values()]
+                meanwhile = self._meanwhile = []
+            holders = Holders()
+            for grants in everything:
+                for grant in grants:
+                    holders.add(grant)
+            with self._lock:
+                if self._meanwhile is meanwhile:
+                    for gone, come in meanwhile:
+                        _exchange(holders, gone, come)
+                    self._holders, self._meanwhile = holders, None
 
     def known_past(self, subject: str) -> Sequence[EndedGrant] | None:
         """Returns the subject's ended grants; None if they must be read from the store."""
@@ -243,7 +269,12 @@ class Index:
     def _replace(self, name: str, subject: str, live: CachedGrant | None) -> None:
         self._ended.drop(subject)
         others = self._by_subject.get(subject, self._nobody).grants
-        if self._by_name.pop(name, None) is not None:
+        gone = self._by_name.pop(name, None)
+        if self._holders is not None:
+            _exchange(self._holders, gone, live)
+        elif self._meanwhile is not None:
+            self._meanwhile.append((gone, live))
+        if gone is not None:
             others = tuple(grant for grant in others if grant.name != name)
         self._passed_on.pop(name, None)
         if live is not None:
@@ -264,3 +295,10 @@ class Index:
             else:
                 self._policies.pop(policy.name, None)
         self._book = PolicySet([policy for _, policy in sorted(self._policies.items())])
+
+
+def _exchange(holders: Holders, gone: CachedGrant | None, come: CachedGrant | None) -> None:
+    if gone is not None:
+        holders.remove(gone)
+    if come is not None:
+        holders.add(come)

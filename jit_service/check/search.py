@@ -180,7 +180,7 @@ class Searcher:
             return search_names(wanted.question, wanted.side, grants, evidence), snapshot.revision, snapshot.now
 
     def _subjects(self, caller: Caller, wanted: SearchQuery) -> tuple[list[SearchMatch], int, datetime]:
-        view, everything = self._grants.survey()
+        view, everything = self._grants.reaching(wanted.question.resource)
         demand_unlocked_caller(view.locks, caller)
         held = by_subject(chain.from_iterable(everything), wanted)
         if all(_are_sufficient(view, grants, wanted) for grants in held.values()):
@@ -188,7 +188,7 @@ class Searcher:
         # Some grants count their uses, and only the store knows how many are left. The transaction locks the head, so
         # nothing is committed meanwhile and all of it is of one revision.
         with self._store.transaction() as tx:
-            view, everything = self._grants.survey()
+            view, everything = self._grants.reaching(wanted.question.resource)
             held = by_subject(chain.from_iterable(everything), wanted)
             now = max(tx.now, view.now)
             counted = [subject for subject, grants in held.items() if not _are_sufficient(view, grants, wanted)]

@@ -9,10 +9,13 @@ from datetime import timedelta
 
 import pytest
 
-from jit_service.check import AuditMode, GrantCache, Recorder, questions
+from jit_service.check import AuditMode, GrantCache, Recorder, questions, search
+from jit_service.check.holders import Holders
 from jit_service.check.search import Searcher, search_query
 from jit_service.domain.caller import Caller
+from jit_service.domain.checks.cached_grant import CachedGrant
 from jit_service.domain.checks.decision import Question
+from jit_service.domain.checks.search import reaches
 from jit_service.domain.grants.request import Ask
 from jit_service.domain.policies.policy import PrincipalSet
 from jit_service.storage import Store
@@ -52,6 +55,42 @@ def test_a_revoked_grant_is_gone_from_the_search_that_begins_after(store: Store,
         grants.revoke(store, ADMIN, grant.name, comment="over", etag="")
 
         assert (who(searcher), where(searcher)) == ([], [])
+
+
+def test_what_changes_while_the_first_search_looks_at_all_grants_is_found_as_it_is_then(
+    store: Store, searcher: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_policy(store, steps=())
+    gone, _ = ask(store), where(searcher)
+    add = Holders.add
+
+    def add_slowly(holders: Holders, grant: CachedGrant) -> None:
+        monkeypatch.setattr(Holders, "add", add)
+        add(holders, grant)
+        grants.revoke(store, ADMIN, gone.name, comment="over", etag="")
+        ask(store, caller=Caller(principal="user:olga@example.com", groups=ALICE.groups))
+        # Somebody else's check brings the change into the memory meanwhile.
+        assert where(searcher) == []
+
+    monkeypatch.setattr(Holders, "add", add_slowly)
+
+    assert who(searcher) == ["user:olga@example.com"]
+    assert who(searcher) == ["user:olga@example.com"]
+
+
+def test_the_second_search_for_subjects_looks_at_no_grant_of_others(
+    store: Store, searcher: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many grants there are: a million took two seconds, at each search."""
+    add_policy(store, steps=())
+    ask(store)
+    ask(store, caller=Caller(principal="user:olga@example.com", groups=ALICE.groups), resource="database/orders/us")
+    assert who(searcher) == [ALICE.principal]
+    looked_at: list[str] = []
+    monkeypatch.setattr(search, "reaches", lambda grant, *of: looked_at.append(grant.subject) or reaches(grant, *of))
+
+    assert who(searcher) == [ALICE.principal]
+    assert set(looked_at) == {ALICE.principal}
 
 
 def test_a_grant_is_found_until_exactly_its_end(store: Store, searcher: Searcher, clock: Clock) -> None:
