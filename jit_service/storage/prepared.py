@@ -124,17 +124,6 @@ CHILDREN: Final = Statement(
     .where(predicates.granted(_NOW))
     .order_by(col(GrantRow.name))
 )
-_PARENT: Final = GrantRow.__table__.alias("parent")  # type: ignore[attr-defined]
-LIVE_ORPHANS: Final = Statement(
-    # The condition of the index `access_grant_live_child`.
-    select(col(GrantRow.name).label("child"), _PARENT.c.name.label("parent"))
-    .join(_PARENT, _PARENT.c.name == col(GrantRow.parent))
-    .where(predicates.end_unrecorded(), col(GrantRow.parent) != "")
-    .where(col(GrantRow.expires_at) > _NOW, _PARENT.c.ended_at.is_not(None))
-    # In the index's order: to find the first by its own name, SQLite would read every grant, at each sweep.
-    .order_by(col(GrantRow.parent), col(GrantRow.name))
-    .limit(bindparam("limit"))
-)
 DUE_NOTIFICATION: Final = Statement(
     select(col(OutboxRow.seq)).where(predicates.due(bindparam("receiver", type_=String), _NOW)).limit(1)
 )

@@ -58,6 +58,15 @@ def test_one_subject_of_two_grants_is_found_until_both_are_gone() -> None:
     demand_found(held, [])
 
 
+def test_all_subjects_of_a_resource_are_found_by_its_name_and_by_patterns() -> None:
+    held = Holders()
+    for number, (subject, text) in enumerate(zip(SUBJECTS, ("a/1", "a/1", "a/*"), strict=True)):
+        held.add(grant(number, subject, (text,)))
+
+    assert held.of("a/1") == set(SUBJECTS)
+    assert held.of("a/2") == {"service:c"}
+
+
 def test_patterns_that_come_and_go_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(holders, "_FEW", 5)
     held, stays = Holders(), grant(0, "user:a", ("a/*",))
@@ -86,14 +95,14 @@ TWINS = [
         Holders.add,
         "{there: 1}",
         "{}",
-        test_subjects_are_found_as_if_each_grant_were_looked_at,
+        test_all_subjects_of_a_resource_are_found_by_its_name_and_by_patterns,
     ),
     Twin(
         "patterns are not looked at",
         Holders.of,
         "*self._table.matching(resource)",
         "",
-        test_subjects_are_found_as_if_each_grant_were_looked_at,
+        test_all_subjects_of_a_resource_are_found_by_its_name_and_by_patterns,
     ),
     Twin(
         "a table that is made anew has the last pattern alone",
