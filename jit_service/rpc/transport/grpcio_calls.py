@@ -176,8 +176,9 @@ class _Calls:
             _turn_away(self._method, call, self._most)
             return
         number, context = next(self._numbers), call.context
-        self._calls[number] = call
         asked = admission.Call(call.message, context.invocation_metadata(), context.peer(), self._shown(context))
+        # Only now: a call that cannot be taken must not count for ever.
+        self._calls[number] = call
         self.queue.put((number, None, asked))
 
     def still_waits(self, number: int) -> bool:

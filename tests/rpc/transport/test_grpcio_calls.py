@@ -135,6 +135,21 @@ def test_calls_that_were_answered_or_given_up_count_no_more(asked: Asked, served
     assert served.ask(b"later", timeout=_PATIENCE) == b"together"
 
 
+def test_calls_that_could_not_be_taken_count_no_more(
+    asked: Asked, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.ask(b"x", timeout=_PATIENCE)
+    (calls,) = served.calls.calls
+    with monkeypatch.context() as broken:
+        broken.setattr(calls, "_shown", lambda _: 1 // 0)
+        for _ in range(MOST + 1):
+            with pytest.raises(grpc.RpcError) as failed:
+                served.ask(b"x", timeout=_PATIENCE)
+            assert failed.value.code() is grpc.StatusCode.INTERNAL
+
+    assert served.ask(b"later", timeout=_PATIENCE) == b"together:later"
+
+
 def test_a_call_that_has_no_answer_in_its_batch_is_answered_alone(asked: Asked, served: Served) -> None:
     asked.answer = lambda call: None if call.payload == b"odd" else b"together"
 
