@@ -58,10 +58,11 @@ class Holders:
 
     def _add_pattern(self, text: str) -> None:
         self._patterns.add(text)
+        new = {text} - self._in_table
         if len(self._in_table) > 2 * len(self._patterns) + _FEW:
             # Most of its patterns are gone. To make it anew costs less than it took to add those.
             self._table, self._in_table = PatternTable(_SEPARATOR), set()
-        for pattern in self._patterns if not self._in_table else (text,):
-            if pattern not in self._in_table:
-                self._in_table.add(pattern)
-                self._table.add(pattern, pattern)
+            new = self._patterns
+        for pattern in new:
+            self._table.add(pattern, pattern)
+        self._in_table.update(new)

@@ -107,8 +107,8 @@ TWINS = [
     Twin(
         "a table that is made anew has the last pattern alone",
         Holders._add_pattern,
-        "self._patterns if not self._in_table else (text,)",
-        "(text,)",
+        "new = self._patterns",
+        "new = {text}",
         lambda: _with_a_small_table(),
     ),
 ]

@@ -95,18 +95,21 @@ class Call:
 
     def send(self, answer: bytes) -> None:
         """Ends the call with the encoded answer."""
-        grpcio._status(self.context._rpc_event, self.context._state, answer)
+        self._finish(answer)
 
     def refuse(self, error: JitError) -> None:
         """Ends the call with the error."""
         errors.describe(self.context, error)
-        grpcio._status(self.context._rpc_event, self.context._state, None)
+        self._finish(None)
 
     def end(self, code: grpc.StatusCode, details: str) -> None:
         """Ends the call with a status."""
         self.context.set_code(code)
         self.context.set_details(details)
-        grpcio._status(self.context._rpc_event, self.context._state, None)
+        self._finish(None)
+
+    def _finish(self, answer: bytes | None) -> None:
+        grpcio._status(self.context._rpc_event, self.context._state, answer)
 
     def _request(self) -> Any:
         """Returns the message as the handler takes it; None where the call is over, or ends as it cannot be decoded."""
@@ -180,5 +183,6 @@ class MessageFirst(ThreadPoolExecutor):
         except Exception:
             # Nothing may end the thread that reads the wire.
             _log.exception("a call of %s is not answered", self._method)
-            call.end(grpc.StatusCode.INTERNAL, errors.INTERNAL_MESSAGE)
+            if call.context.is_active():
+                call.end(grpc.StatusCode.INTERNAL, errors.INTERNAL_MESSAGE)
         return call.has_read()
