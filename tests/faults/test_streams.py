@@ -127,6 +127,24 @@ def test_what_is_sent_waits_for_who_reads(bare: Build) -> None:
         assert sum(1 for _ in unread) == 1999
 
 
+def test_an_answer_that_is_given_just_before_the_server_stops_arrives(bare: Build) -> None:
+    def answer_and_stop() -> str:
+        servers = list[Bare]()
+
+        def last(_: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+            # It is called once the status has been handed to the transport.
+            context.add_callback(lambda: servers[0].server.stop(SOON))
+            yield b"first"
+            context.abort(grpc.StatusCode.ABORTED, "the end")
+
+        servers.append(bare(stream_of(last)))
+        with grpc.insecure_channel(servers[0].target) as channel, pytest.raises(grpc.RpcError) as ended:
+            list(channel.unary_stream(METHOD)(b""))
+        return str(ended.value.details())
+
+    assert [answer_and_stop() for _ in range(10)] == ["the end"] * 10
+
+
 def test_a_client_that_goes_ends_the_stream(bare: Build) -> None:
     ended = threading.Event()
 

@@ -37,6 +37,7 @@ from jit_service.rpc.transport.native_context import Aborted, CallContext
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _STOP_POLL_SECONDS: Final = 0.01
+_LEAVING_SECONDS: Final = 0.05
 _GATHER_SECONDS: Final = 0.002
 _log = logging.getLogger(__name__)
 
@@ -181,9 +182,7 @@ class NativeServer:
         return self._terminated
 
     def _close(self, grace: float) -> None:
-        deadline = time.monotonic() + grace
-        while any(listener.calls for listener in self._listeners) and time.monotonic() < deadline:
-            time.sleep(_STOP_POLL_SECONDS)
+        self._await_calls(time.monotonic() + grace)
         for listener in self._listeners:
             listener.front.close()
             for context in tuple(listener.calls.values()):
@@ -198,6 +197,17 @@ class NativeServer:
         if self._behind is not None:
             self._behind.stop()
         self._terminated.set()
+
+    def _await_calls(self, deadline: float) -> None:
+        """Returns when no call has been under way for a moment, or at the deadline.
+
+        Closing cuts off an answer that the front has but has not sent, and the front does not tell which it has sent.
+        """
+        last = time.monotonic()
+        while (now := time.monotonic()) < min(deadline, last + _LEAVING_SECONDS):
+            if any(listener.calls for listener in self._listeners):
+                last = now
+            time.sleep(_STOP_POLL_SECONDS)
 
     def _queues(self) -> tuple[tuple[SimpleQueue[_Job | None], int], ...]:
         return (self._waiting, self._limits.threads), (self._aside, 1)
