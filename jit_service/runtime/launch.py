@@ -15,9 +15,9 @@ from jit_service.metrics.catalogue import FAMILIES, counted
 from jit_service.metrics.families import Values, added
 from jit_service.runtime.envoy import share
 from jit_service.runtime.figures import StoreFigures
-from jit_service.runtime.heaps import share_heap
 from jit_service.runtime.measuring import Keeper, of_process
 from jit_service.runtime.metrics_port import MetricsPort
+from jit_service.runtime.process import set_up_process
 from jit_service.runtime.service import Service, ServiceError, open_store
 from jit_service.runtime.workers import Workers
 from jit_service.settings import Address, Settings
@@ -41,7 +41,7 @@ class Started(NamedTuple):
 
 def started(settings: Settings, stack: ExitStack, sockets: Sequence[Path] = (), *, examples: bool = False) -> Started:
     """Starts the service, which the stack ends. Raises ServiceError, StoreUnavailable, SettingsError, ExtraMissing."""
-    share_heap()
+    set_up_process()
     if not settings.issuers:
         raise ServiceError("no issuer is configured, so nobody could call: set JIT_ISSUERS_FILE, or use up --dev")
     database = sqlite_file(settings.store_url)

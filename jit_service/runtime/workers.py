@@ -23,9 +23,9 @@ from typing import Any, Final, TextIO
 
 from jit_service.configuration import logs
 from jit_service.metrics.catalogue import WORKER_ENDS
-from jit_service.runtime.heaps import share_heap
 from jit_service.runtime.measuring import WorkersTogether, WorkerValues, answer_line
 from jit_service.runtime.orders import ASK, DRAIN, Orders
+from jit_service.runtime.process import set_up_process
 from jit_service.runtime.service import STOP_SECONDS, Service, ServiceError, StoreUnavailable
 from jit_service.runtime.stopping import Stops, drain
 from jit_service.settings import Address, Settings, SettingsError
@@ -111,7 +111,7 @@ def run_worker(brief: TextIO, report: TextIO) -> bool:
 
     Reports one line; returns whether it served.
     """
-    share_heap()
+    set_up_process()
     stops = Stops()
     task = json.loads(brief.readline())
     who = f"worker {task['number']}"
