@@ -72,10 +72,12 @@ class GrantCache:
         self._barrier.pass_()
         return self._index.look(subjects)
 
-    def reaching(self, resource: str) -> tuple[View, list[tuple[CachedGrant, ...]]]:
+    def reaching(
+        self, resource: str, wants: Callable[[str], bool], most: int
+    ) -> tuple[View, list[tuple[CachedGrant, ...]]]:
         """Returns what `Index.reaching` does, including every commit acknowledged before this call."""
         self._barrier.pass_()
-        return self._index.reaching(resource)
+        return self._index.reaching(resource, wants, most)
 
     def bounded(self, subjects: Iterable[str]) -> View:
         """Returns a view of the subjects that is at most `bound` old; reads the store only if the cache is older."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 from jit_service.domain.checks.cached_grant import CachedGrant
@@ -22,13 +23,12 @@ class Holders:
         # What is in the table, with patterns that no grant names any more.
         self._in_table: set[str] = set()
 
-    def of(self, resource: str) -> set[str]:
-        """Returns the subjects with a grant that names the resource, or a pattern that matches it."""
-        found: set[str] = set()
-        for text in (resource, *self._table.matching(resource)):
-            there = self._by_text.get(text, {})
-            found.update((there,) if isinstance(there, str) else there)
-        return found
+    def of(self, resource: str) -> Collection[str]:
+        """Returns the subjects with a grant that names the resource, or a pattern that matches it, each once."""
+        texts = {resource, *self._table.matching(resource)}
+        found = [there for text in texts if (there := self._by_text.get(text)) is not None]
+        each = [(there,) if isinstance(there, str) else there.keys() for there in found]
+        return each[0] if len(each) == 1 else set().union(*each)
 
     def add(self, grant: CachedGrant) -> None:
         """Adds a grant."""

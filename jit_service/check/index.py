@@ -6,6 +6,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from heapq import nsmallest
 from operator import attrgetter
 from typing import Final, NamedTuple
 
@@ -199,10 +200,12 @@ class Index:
             now = self._latest = max(self._clock(), self._latest)
             return View(self.revision, now, self._book, self._seen(now), held, above, staleness, self._standing(now))
 
-    def reaching(self, resource: str) -> tuple[View, list[tuple[CachedGrant, ...]]]:
-        """Returns the grants of each subject that has one for the resource, and a View with all else decisions need.
+    def reaching(
+        self, resource: str, wants: Callable[[str], bool], most: int
+    ) -> tuple[View, list[tuple[CachedGrant, ...]]]:
+        """Returns a View, and the grants of each of the first `most` subjects, by name, with one for the resource.
 
-        The first call goes through all grants, and checks go on meanwhile.
+        Only subjects that `wants` accepts count. The first call goes through all grants, and checks go on meanwhile.
         """
         self._make_holders()
         with self._lock:
@@ -211,7 +214,8 @@ class Index:
             view = View(self.revision, now, self._book, self._seen(now), {}, above, None, self._standing(now))
             # Without holders everything was read anew just now.
             subjects: Iterable[str] = self._by_subject if self._holders is None else self._holders.of(resource)
-            return view, [self._by_subject[subject].grants for subject in subjects]
+            first = nsmallest(most, filter(wants, subjects))
+            return view, [self._by_subject[subject].grants for subject in first]
 
     def _make_holders(self) -> None:
         with self._making:

@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from itertools import chain
-from typing import Any, TypeVar
+from itertools import chain, islice
+from typing import Any, Final, TypeVar
 
-from jit_service.check import GrantCache, Recorder, View
+from jit_service.check import GrantCache, Recorder
 from jit_service.check.evidence import stored_evidence
 from jit_service.check.questions import demand_reader_of_past
 from jit_service.domain.audit.event import Event, EventType
 from jit_service.domain.caller import Caller, Role
 from jit_service.domain.checks.decision import Question
 from jit_service.domain.checks.evidence import Candidate, Evidence
-from jit_service.domain.checks.search import Scoped, SearchMatch, Side, reaches, search_names, search_subjects
+from jit_service.domain.checks.search import Scoped, SearchMatch, Side, reaching, search_names, search_subjects
 from jit_service.domain.conditions import context
 from jit_service.domain.errors import InvalidField, RoleRequired
 from jit_service.domain.grants.lock import demand_unlocked_caller
@@ -25,8 +25,13 @@ from jit_service.domain.language import name, paging
 from jit_service.storage import Store, payload_of
 from jitaccess.naming import rfc3339
 
+_MORE: Final = 8
+"""How many times as many subjects are looked at where the first ones do not fill a page."""
 Reaching = TypeVar("Reaching", bound=Scoped)
 _Held = Mapping[str, Sequence[Candidate]]
+_Wants = Callable[[str], bool]
+_Found = tuple[list[SearchMatch], int, datetime]
+"""Matches in the order of their names, with the revision and the instant of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,48 +155,62 @@ class Searcher:
         """Returns a page of the names that are found, sorted. Raises InvalidField.
 
         `within` keeps only names that begin with it, and patterns that may match such names: `user:`, `database/`. Each
-        page is decided anew, at its own revision. A token is valid only for the same search and the same `bound_to`.
+        page is decided anew, at its own revision, and few names that are not on it. A token is valid only for the same
+        search and the same `bound_to`.
         """
         size = paging.page_size(page_size)
         query = search_digest(caller, wanted, within, bound_to)
-        after = paging.decode(page_token, query=query, shape=[str])[0] if page_token else ""
-        everything, revision, now = self._found(caller, wanted)
-        found = sorted((one for one in everything if _is_within(one.name, within)), key=lambda one: one.name)
-        rest = [one for one in found if not page_token or one.name > str(after)]
-        page = tuple(rest[:size])
-        token = paging.encode((page[-1].name,), query=query) if len(rest) > size else ""
+        # No name is empty.
+        after = str(paging.decode(page_token, query=query, shape=[str])[0]) if page_token else ""
+        find = self._subjects if wanted.side is Side.SUBJECT else self._names
+
+        found, revision, now = find(caller, wanted, _wants(after, within), size + 1)
+        page = tuple(found[:size])
+        token = paging.encode((page[-1].name,), query=query) if len(found) > size else ""
         searched = SearchPage(found=page, next_page_token=token, revision=revision, at=now)
         if self._recorder.wants(allowed=bool(page)):
             self._recorder.record((payload_of(search_event(caller, wanted, searched)),), at=now)
         return searched
 
-    def _found(self, caller: Caller, wanted: SearchQuery) -> tuple[list[SearchMatch], int, datetime]:
-        if wanted.side is Side.SUBJECT:
-            return self._subjects(caller, wanted)
+    def _names(self, caller: Caller, wanted: SearchQuery, wants: _Wants, most: int) -> _Found:
         subject = wanted.question.subject
         view = self._grants.strong((subject,))
         demand_unlocked_caller(view.locks, caller)
         held = view.held[subject].grants
-        if _are_sufficient(view, held, wanted):
-            return search_names(wanted.question, wanted.side, held, view.evidence), view.revision, view.now
+        if all(map(view.is_sufficient, filter(reaching(wanted.question, wanted.side), held))):
+            found = search_names(wanted.question, wanted.side, held, view.evidence, wants=wants)
+            return list(islice(found, most)), view.revision, view.now
         with self._store.snapshot() as snapshot:
             grants = snapshot.live_grants(subject)
             evidence = stored_evidence(snapshot, grants, now=snapshot.now)
-            return search_names(wanted.question, wanted.side, grants, evidence), snapshot.revision, snapshot.now
+            found = search_names(wanted.question, wanted.side, grants, evidence, wants=wants)
+            return list(islice(found, most)), snapshot.revision, snapshot.now
 
-    def _subjects(self, caller: Caller, wanted: SearchQuery) -> tuple[list[SearchMatch], int, datetime]:
-        view, everything = self._grants.reaching(wanted.question.resource)
-        demand_unlocked_caller(view.locks, caller)
-        held = by_subject(chain.from_iterable(everything), wanted)
-        if all(_are_sufficient(view, grants, wanted) for grants in held.values()):
-            return _found_subjects(wanted, held, view.evidence), view.revision, view.now
-        # Some grants count their uses, and only the store knows how many are left. The transaction locks the head, so
-        # nothing is committed meanwhile and all of it is of one revision.
+    def _subjects(self, caller: Caller, wanted: SearchQuery, wants: _Wants, most: int) -> _Found:
+        looks_at = most
+        while True:
+            view, reached = self._grants.reaching(wanted.question.resource, wants, looks_at)
+            demand_unlocked_caller(view.locks, caller)
+            held = by_subject(chain.from_iterable(reached), wanted)
+            if all(map(view.is_sufficient, chain.from_iterable(held.values()))):
+                found, revision, now = _found_subjects(wanted, held, view.evidence), view.revision, view.now
+            else:
+                found, revision, now = self._stored_subjects(wanted, wants, looks_at)
+            if len(found) >= most or len(reached) < looks_at:
+                return found[:most], revision, now
+            # All anew, and not only the next ones: a page is of one revision.
+            looks_at *= _MORE
+
+    def _stored_subjects(self, wanted: SearchQuery, wants: _Wants, looks_at: int) -> _Found:
+        """Finds among the first subjects, where some grants count their uses: only the store knows how many are left.
+
+        The transaction locks the head, so nothing is committed meanwhile and all of it is of one revision.
+        """
         with self._store.transaction() as tx:
-            view, everything = self._grants.reaching(wanted.question.resource)
-            held = by_subject(chain.from_iterable(everything), wanted)
+            view, reached = self._grants.reaching(wanted.question.resource, wants, looks_at)
+            held = by_subject(chain.from_iterable(reached), wanted)
             now = max(tx.now, view.now)
-            counted = [subject for subject, grants in held.items() if not _are_sufficient(view, grants, wanted)]
+            counted = [subject for subject, grants in held.items() if not all(map(view.is_sufficient, grants))]
             stored = {subject: tx.live_grants(subject) for subject in counted}
             counting = [grant for grants in stored.values() for grant in grants]
             evidence: Evidence[Candidate] = stored_evidence(tx, counting, now=now)
@@ -206,21 +225,15 @@ def _found_subjects(wanted: SearchQuery, held: _Held, evidence: Evidence[Candida
 
 def by_subject(everything: Iterable[Reaching], wanted: SearchQuery) -> dict[str, list[Reaching]]:
     """Returns by subject the grants that reach the sides which are given."""
-    # Cached by scope: there are many grants, but few scopes.
-    known: dict[tuple[str, tuple[str, ...], tuple[str, ...]], bool] = {}
     held: dict[str, list[Reaching]] = {}
-    side, asked = wanted.side, wanted.question
-    for grant in everything:
-        scope = (grant.subject if side is not Side.SUBJECT else "", grant.actions, grant.resources)
-        if scope not in known:
-            known[scope] = reaches(grant, asked, side)
-        if known[scope]:
-            held.setdefault(grant.subject, []).append(grant)
+    for grant in filter(reaching(wanted.question, wanted.side), everything):
+        held.setdefault(grant.subject, []).append(grant)
     return held
 
 
-def _are_sufficient(view: View, grants: Iterable[Any], wanted: SearchQuery) -> bool:
-    return all(view.is_sufficient(grant) for grant in grants if reaches(grant, wanted.question, wanted.side))
+def _wants(after: str, within: str) -> _Wants:
+    # Of all that there is each is asked about, so without a call of a function where there can be none.
+    return (lambda text: text > after and _is_within(text, within)) if within else after.__lt__
 
 
 def _is_within(text: str, within: str) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from itertools import islice
 from typing import Final
 
 from jit_service.check import MAX_PAST, Recorder
@@ -179,10 +180,9 @@ class _Then:
         held = self.grants(_bounded(sorted(scope.grant for scope in reaching)))
         evidence = self.evidence(held)
         self.note(past.not_on_record(asked, held, evidence))
-        found = sorted(search_names(asked, wanted.side, held, evidence), key=lambda one: one.name)
-        rest = [one for one in found if not after or one.name > after]
-        page = tuple(rest[:size])
-        return page, page[-1].name if len(rest) > size else ""
+        found = tuple(islice(search_names(asked, wanted.side, held, evidence, wants=after.__lt__), size + 1))
+        page = found[:size]
+        return page, page[-1].name if len(found) > size else ""
 
     def subjects(self, wanted: SearchQuery, after: str, size: int) -> _Found:
         """Returns the subjects that were allowed. Only those of the page are judged."""

@@ -9,13 +9,14 @@ from datetime import timedelta
 
 import pytest
 
-from jit_service.check import AuditMode, GrantCache, Recorder, questions, search
+from jit_service.check import AuditMode, GrantCache, Recorder, questions
 from jit_service.check.holders import Holders
 from jit_service.check.search import Searcher, search_query
 from jit_service.domain.caller import Caller
+from jit_service.domain.checks import search as domain_search
 from jit_service.domain.checks.cached_grant import CachedGrant
 from jit_service.domain.checks.decision import Question
-from jit_service.domain.checks.search import reaches
+from jit_service.domain.checks.search import Side, reaches
 from jit_service.domain.grants.request import Ask
 from jit_service.domain.policies.policy import PrincipalSet
 from jit_service.storage import Store
@@ -87,10 +88,73 @@ def test_the_second_search_for_subjects_looks_at_no_grant_of_others(
     ask(store, caller=Caller(principal="user:olga@example.com", groups=ALICE.groups), resource="database/orders/us")
     assert who(searcher) == [ALICE.principal]
     looked_at: list[str] = []
-    monkeypatch.setattr(search, "reaches", lambda grant, *of: looked_at.append(grant.subject) or reaches(grant, *of))
+    monkeypatch.setattr(
+        domain_search, "reaches", lambda grant, *of: looked_at.append(grant.subject) or reaches(grant, *of)
+    )
 
     assert who(searcher) == [ALICE.principal]
     assert set(looked_at) == {ALICE.principal}
+
+
+@pytest.mark.parametrize("side", [Side.SUBJECT, Side.RESOURCE])
+def test_a_page_judges_what_it_shows_and_one_more(
+    store: Store, searcher: Searcher, monkeypatch: pytest.MonkeyPatch, side: Side
+) -> None:
+    """However many reach the resource, or however much one has: each page of a million took seconds."""
+    add_policy(store, steps=())
+    for number in range(9):
+        if side is Side.SUBJECT:
+            ask(store, caller=ALICE._replace(principal=f"user:p{number}@example.com"))
+        else:
+            ask(store, resource=f"database/orders/r{number}")
+    judged: list[Question] = []
+    decide = domain_search.decide
+    monkeypatch.setattr(domain_search, "decide", lambda asked, **of: judged.append(asked) or decide(asked, **of))
+    given = {"subject": "", "resource": RESOURCE} if side is Side.SUBJECT else {"subject": ALICE.principal}
+    wanted = search_query(GATEWAY, **{"action": "read", "resource": "", **given})
+
+    found, token = [], ""
+    for size in (2, 2, 2, 2, 1):
+        judged.clear()
+        page = searcher.search(GATEWAY, wanted, page_size=2, page_token=token)
+        assert len(page.found) == size
+        assert len(judged) == min(3, 9 - len(found))
+        found, token = [*found, *page.found], page.next_page_token
+
+    assert token == ""
+    assert [one.name.removesuffix("@example.com")[-1] for one in found] == [*map(str, range(9))]
+
+
+def test_who_has_access_is_found_behind_many_who_reach_the_resource_for_another_action(
+    store: Store, searcher: Searcher
+) -> None:
+    add_policy(store, steps=())
+    for number in range(20):
+        ask(store, caller=ALICE._replace(principal=f"user:p{number:02}@example.com"))
+    last = ALICE._replace(principal="user:zoe@example.com")
+    grants.ask(store, last, Ask(subject=last.principal, resources=(RESOURCE,), actions=("rows.read",)))
+    wanted = search_query(GATEWAY, subject="", action="rows.read", resource=RESOURCE)
+
+    page = searcher.search(GATEWAY, wanted, page_size=1)
+
+    assert ([one.name for one in page.found], page.next_page_token) == ([last.principal], "")
+
+
+def test_one_whose_grant_counts_is_found_on_its_page(store: Store, searcher: Searcher) -> None:
+    add_policy(store, steps=())
+    add_policy(store, name="policies/once", max_uses=1, steps=(), priority=1)
+    others = [ALICE._replace(principal=f"user:p{number}@example.com") for number in range(3)]
+    for other, counted in zip(others, ("policies/orders", "policies/orders", "policies/once"), strict=True):
+        ask(store, caller=other, policy=counted)
+    wanted = search_query(GATEWAY, subject="", action="read", resource=RESOURCE)
+
+    found, token = [], ""
+    for _ in others:
+        page = searcher.search(GATEWAY, wanted, page_size=1, page_token=token)
+        found, token = [*found, *page.found], page.next_page_token
+
+    assert [one.name for one in found] == [other.principal for other in others]
+    assert token == ""
 
 
 def test_a_grant_is_found_until_exactly_its_end(store: Store, searcher: Searcher, clock: Clock) -> None:

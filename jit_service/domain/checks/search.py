@@ -7,9 +7,10 @@ and every name a pattern found matches is, unless one of its exceptions matches 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from heapq import heapify, heappop
 from typing import Final, Protocol
 
 from jit_service.domain.checks.decision import Question, decide, proved_groups
@@ -73,25 +74,53 @@ def search_subjects(
 
 
 def search_names(
-    asked: Question, side: Side, grants: Sequence[Candidate], evidence: Evidence[Candidate]
-) -> list[SearchMatch]:
-    """Returns the actions or resources of the subject's `grants` that are allowed, names and patterns."""
+    asked: Question,
+    side: Side,
+    grants: Sequence[Candidate],
+    evidence: Evidence[Candidate],
+    *,
+    wants: Callable[[str], bool] = lambda _: True,
+) -> Iterator[SearchMatch]:
+    """Yields the actions or resources of the subject's `grants` that are allowed, names and patterns, sorted.
+
+    Only those that `wants` accepts are judged, each when it is asked for.
+    """
     having: dict[str, list[Candidate]] = {}
-    table: PatternTable[Candidate] = PatternTable(_SEPARATOR[side])
-    for grant in grants:
-        if reaches(grant, asked, side):
-            for text in _texts(grant, side):
+    patterns: PatternTable[Candidate] = PatternTable(_SEPARATOR[side])
+    for grant in filter(reaching(asked, side), grants):
+        for text in _texts(grant, side):
+            if "*" in text:
+                patterns.add(text, grant)
+            if wants(text):
                 having.setdefault(text, []).append(grant)
-                table.add(text, grant)
-    found = []
-    for text, holding in having.items():
+    # A page shows few of them, and to sort all takes longer than to find the first ones.
+    texts = list(having)
+    heapify(texts)
+    while texts:
+        text = heappop(texts)
         if "*" in text:
-            one = _pattern(asked, side, text, holding, evidence)
+            one = _pattern(asked, side, text, having[text], evidence)
         else:
-            one = _name(asked, side, text, _each_once(table.matching(text)), evidence)
+            one = _name(asked, side, text, _each_once((*having[text], *patterns.matching(text))), evidence)
         if one is not None:
-            found.append(one)
-    return found
+            yield one
+
+
+def reaching(asked: Question, side: Side) -> Callable[[Scoped], bool]:
+    """Returns `reaches` for many grants: most are alike in the sides that are given, so each scope is judged once."""
+    known: dict[tuple[str, tuple[str, ...], tuple[str, ...]], bool] = {}
+
+    def does(grant: Scoped) -> bool:
+        scope = (
+            "" if side is Side.SUBJECT else grant.subject,
+            () if side is Side.ACTION else grant.actions,
+            () if side is Side.RESOURCE else grant.resources,
+        )
+        if (known_to := known.get(scope)) is None:
+            known_to = known[scope] = reaches(grant, asked, side)
+        return known_to
+
+    return does
 
 
 def reaches(grant: Scoped, asked: Question, side: Side) -> bool:
