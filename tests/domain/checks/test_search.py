@@ -189,6 +189,16 @@ def test_a_name_is_judged_by_the_grants_whose_patterns_match_it_too() -> None:
     ]
 
 
+def test_only_wanted_names_are_found_and_by_patterns_that_are_not_wanted_too() -> None:
+    over = plain(name="grants/over", resources=("database/x", "database/y"), expires_at=NOON)
+    wide = replace(over, name="grants/wide", resources=("database/*",), expires_at=NOON.replace(year=2030))
+    asked, evidence = Question(over.subject, "read", ""), Evidence(policies=[], now=NOON)
+
+    found = list(search_names(asked, Side.RESOURCE, (over, wide), evidence, wants="database/x".__eq__))
+
+    assert [(one.name, one.grant.name) for one in found] == [("database/x", "grants/wide")]
+
+
 def test_a_grant_that_cannot_give_a_pattern_does_not_hide_the_next() -> None:
     conditional = plain(name="grants/a", resources=("database/*",), check_condition='resource != "x"', claims={})
     denied = plain(name="grants/a", resources=("database/*",), requester_groups=frozenset({"contractors"}))
