@@ -225,9 +225,15 @@ class Index:
                 everything = [held.grants for held in self._by_subject.values()]
                 meanwhile = self._meanwhile = []
             holders = Holders()
-            for grants in everything:
-                for grant in grants:
-                    holders.add(grant)
+            try:
+                for grants in everything:
+                    for grant in grants:
+                        holders.add(grant)
+            except BaseException:
+                with self._lock:
+                    # Nobody would ever take what changes from now on.
+                    self._meanwhile = None
+                raise
             with self._lock:
                 if self._meanwhile is meanwhile:
                     for gone, come in meanwhile:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from unittest.mock import Mock
 
 import pytest
 
@@ -77,6 +78,23 @@ def test_what_changes_while_the_first_search_looks_at_all_grants_is_found_as_it_
 
     assert who(searcher) == ["user:olga@example.com"]
     assert who(searcher) == ["user:olga@example.com"]
+
+
+def test_a_first_search_that_fails_keeps_nothing_for_later(
+    store: Store, searcher: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_policy(store, steps=())
+    gone, _ = ask(store), where(searcher)
+    index = searcher._grants._index
+
+    with monkeypatch.context() as patched, pytest.raises(MemoryError):
+        patched.setattr(Holders, "add", Mock(side_effect=MemoryError))
+        who(searcher)
+    grants.revoke(store, ADMIN, gone.name, comment="over", etag="")
+    assert where(searcher) == []
+
+    assert not index._meanwhile
+    assert who(searcher) == []
 
 
 def test_the_second_search_for_subjects_looks_at_no_grant_of_others(
