@@ -2261,7 +2261,7 @@ TWINS = [
         search._name,
         "evidence=evidence",
         "evidence=evidence._replace(policies=())",
-        test_search.test_search_lists_what_the_decision_allows_and_nothing_else,
+        test_search.test_a_name_that_is_denied_is_not_listed,
     ),
     Twin(
         "a record of what the caller wrote, as it is",

@@ -124,6 +124,14 @@ def test_a_condition_that_reads_each_name_says_nothing_of_the_pattern() -> None:
     assert not list(search_names(asked, Side.RESOURCE, held, evidence))
 
 
+def test_a_name_that_is_denied_is_not_listed() -> None:
+    held = plain(resources=("database/x", "database/y"))
+    eligible = PrincipalSet(principals=(held.subject,))
+    deny = Policy(name="policies/no", eligible=eligible, resources=("database/x",), actions=("**",), deny=True)
+
+    assert [one.name for one in resources(held, policies=(deny,))] == ["database/y"]
+
+
 def test_a_pattern_that_is_denied_altogether_is_not_listed() -> None:
     held = (plain(resources=("database/*",)),)
     eligible = PrincipalSet(principals=(held[0].subject,))
