@@ -42,6 +42,10 @@ class Oidc:
     def go_away(self, away: bool = True) -> None:
         self.http.post(f"{self.issuer}/test/away", json={"away": away}).raise_for_status()
 
+    def fall_silent(self) -> None:
+        """Takes every call, and answers none."""
+        self.http.post(f"{self.issuer}/test/away", json={"away": "silent"}).raise_for_status()
+
     def serve_console(self, url: str) -> None:
         """Takes the console at the URL as its client `jit-console`."""
         self.http.post(f"{self.issuer}/test/console", json={"url": url}).raise_for_status()

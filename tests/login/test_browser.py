@@ -24,6 +24,10 @@ from tests.rest.dev_login import DevLogin, running_at
 pytestmark = pytest.mark.xdist_group("login")
 
 SECONDS = 60
+LITTLE_PATIENCE = """
+  const timeout = AbortSignal.timeout.bind(AbortSignal);
+  AbortSignal.timeout = (milliseconds) => timeout(milliseconds / 50);
+"""
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +170,22 @@ def test_a_provider_that_lets_no_page_revoke_tokens_ends_its_session_all_the_sam
     console.wait_for(lambda: console.browser.current_url == f"{edge}/console/")
     console.press("Log in")
     assert console.wait_for(lambda: console.find("input[name=login]"))
+
+
+def test_a_provider_that_does_not_answer_is_given_up_and_can_be_tried_again(
+    oidc: Oidc, edge: str, browser: Chrome, tmp_path: Path
+) -> None:
+    window = Desk(DevLogin(edge, oidc.issuer, Clock(datetime.now(UTC))), tmp_path, browser).window()
+    window.browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": LITTLE_PATIENCE})
+    oidc.fall_silent()
+    window.open("/mine")
+    window.wait_for(lambda: "cannot be reached" in window.text())
+
+    oidc.go_away(False)
+    window.press("Log in")
+
+    assert window.wait_for(lambda: window.find("input[name=login]"))
+    window.close()
 
 
 def test_who_logs_out_while_the_provider_is_away_is_logged_out_of_the_console(console: Window, oidc: Oidc) -> None:

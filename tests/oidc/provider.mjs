@@ -1,6 +1,6 @@
 // A certified OpenID provider for tests: `node provider.mjs` prints its issuer as a line of JSON, and runs until its
 // standard input ends. POST /test/clock {"seconds": N} sets its clock ahead, POST /test/away {"away": true} has it answer
-// 503 to everything else, POST /test/revocation {"lets": false} has it let no page of another origin revoke tokens,
+// 503 to everything else, or with "silent" nothing at all, POST /test/revocation {"lets": false} has it let no page of another origin revoke tokens,
 // GET /test/forms lists the forms that its token endpoint got, POST /test/forget empties that list.
 import { createServer } from "node:http";
 import Provider from "oidc-provider";
@@ -95,6 +95,8 @@ server.listen(0, "127.0.0.1", () => {
     if (request.url in control) {
       response.setHeader("content-type", "application/json");
       response.end(JSON.stringify((await control[request.url](request)) ?? null));
+    } else if (away === "silent") {
+      request.resume();
     } else if (away) {
       response.statusCode = 503;
       response.end();

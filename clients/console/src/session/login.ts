@@ -37,8 +37,9 @@ const PENDING = "jit-console-login";
 const CALLBACK = "/console/callback";
 /** Where the provider sends the browser once its session has ended. */
 const LOGGED_OUT = "/console/";
-/** A provider that does not answer a log-out is given up after so many milliseconds. */
-const PATIENCE = 3_000;
+/** The service or a provider that does not answer is given up after so many milliseconds, and at a log-out sooner. */
+const PATIENCE = 10_000;
+const LITTLE_PATIENCE = 3_000;
 const NEEDS_ASKING = new Set(["login_required", "interaction_required", "consent_required", "account_selection_required"]);
 /** A token whose life nobody tells is asked for anew after so long. */
 const UNKNOWN_LIFE = 300_000;
@@ -52,14 +53,13 @@ export class Provider {
 
   /** Asks the service where its people log in, and that provider where its endpoints are. */
   static async find(): Promise<Provider> {
-    const answer = await fetch("/.well-known/oauth-protected-resource", { headers: { accept: "application/json" } });
-    const metadata = (answer.ok ? await answer.json() : {}) as Metadata;
+    const metadata = await metadataOfService();
     const issuer = metadata.authorization_servers?.[0];
     if (issuer === undefined || !metadata.jit_console_client_id) {
       throw new LoginFault("This service does not say where people log in. Its operator sets console_client_id at the issuer.");
     }
     const url = new URL(issuer);
-    const found = await oauth.discoveryRequest(url, plain(url)).catch(() => undefined);
+    const found = await oauth.discoveryRequest(url, asked(url)).catch(() => undefined);
     if (found === undefined) {
       throw new LoginFault(`${url.host}, where you log in, cannot be reached. Whoever is logged in stays so until then.`);
     }
@@ -112,7 +112,7 @@ export class Provider {
       parameters,
       location.origin + CALLBACK,
       pending.verifier,
-      { ...plain(new URL(this.server.issuer)), additionalParameters: this.audience },
+      { ...asked(new URL(this.server.issuer)), additionalParameters: this.audience },
     );
     const expectedNonce = this.isOpenId ? { expectedNonce: pending.nonce } : {};
     const given = await oauth.processAuthorizationCodeResponse(this.server, this.client, answer, expectedNonce);
@@ -121,7 +121,7 @@ export class Provider {
 
   /** Renews the tokens by the refresh token, which may be another one from then on. */
   async renew(before: Tokens & { readonly refresh: string }): Promise<Tokens> {
-    const options = { ...plain(new URL(this.server.issuer)), additionalParameters: this.audience };
+    const options = { ...asked(new URL(this.server.issuer)), additionalParameters: this.audience };
     const answer = await oauth.refreshTokenGrantRequest(this.server, this.client, oauth.None(), before.refresh, options);
     return tokensOf(await oauth.processRefreshTokenResponse(this.server, this.client, answer), before);
   }
@@ -131,14 +131,14 @@ export class Provider {
     if (this.server.revocation_endpoint === undefined) {
       return true;
     }
-    const options = { ...plain(new URL(this.server.issuer)), signal: () => AbortSignal.timeout(PATIENCE) };
+    const options = asked(new URL(this.server.issuer), LITTLE_PATIENCE);
     return oauth.revocationRequest(this.server, this.client, oauth.None(), refresh, options).then(() => true, () => this.isThere());
   }
 
   /** A provider that lets no page revoke tokens (CORS) looks as if it were away; its discovery document tells the two apart. */
   private async isThere(): Promise<boolean> {
     const issuer = new URL(this.server.issuer);
-    const options = { ...plain(issuer), signal: () => AbortSignal.timeout(PATIENCE) };
+    const options = asked(issuer, LITTLE_PATIENCE);
     return oauth.discoveryRequest(issuer, options).then((answer) => answer.ok, () => false);
   }
 
@@ -204,8 +204,18 @@ function tokensOf(given: oauth.TokenEndpointResponse, before?: Tokens): Tokens {
   return { bearer, refresh: given.refresh_token ?? before?.refresh, identity: given.id_token ?? before?.identity, expiresAt: Date.now() + life };
 }
 
-/** A provider without TLS is for trying out on this machine only. */
-function plain(url: URL): { [oauth.allowInsecureRequests]?: boolean } {
+async function metadataOfService(): Promise<Metadata> {
+  const signal = AbortSignal.timeout(PATIENCE);
+  const answer = await fetch("/.well-known/oauth-protected-resource", { headers: { accept: "application/json" }, signal }).catch(() => undefined);
+  if (answer === undefined) {
+    throw new LoginFault("This service does not answer. Try again in a moment.");
+  }
+  return (answer.ok ? await answer.json() : {}) as Metadata;
+}
+
+/** How a provider is asked. One without TLS is for trying out on this machine only. */
+function asked(url: URL, patience = PATIENCE): { [oauth.allowInsecureRequests]?: boolean; signal: () => AbortSignal } {
   const isLocal = ["localhost", "127.0.0.1", "[::1]"].includes(url.hostname);
-  return url.protocol === "http:" && isLocal ? { [oauth.allowInsecureRequests]: true } : {};
+  const signal = () => AbortSignal.timeout(patience);
+  return url.protocol === "http:" && isLocal ? { [oauth.allowInsecureRequests]: true, signal } : { signal };
 }
