@@ -182,9 +182,12 @@ def _converter(kind: Any) -> Callable[[Any], Any]:
     if dataclasses.is_dataclass(kind):
         fields = _defaults(kind)
         return lambda value: {
-            name: _json_value(found) for name, default in fields if (found := getattr(value, name)) != default
+            # Most are texts, and what they become need not be looked up.
+            name: found if type(found) is str else _json_value(found)
+            for name, default in fields
+            if (found := getattr(value, name)) != default
         }
-    return lambda value: [_json_value(item) for item in value]
+    return lambda value: [item if type(item) is str else _json_value(item) for item in value]
 
 
 def _text(value: Any) -> Any:
