@@ -163,7 +163,6 @@ class Searcher:
         # No name is empty.
         after = str(paging.decode(page_token, query=query, shape=[str])[0]) if page_token else ""
         find = self._subjects if wanted.side is Side.SUBJECT else self._names
-
         found, revision, now = find(caller, wanted, _wants(after, within), size + 1)
         page = tuple(found[:size])
         token = paging.encode((page[-1].name,), query=query) if len(found) > size else ""
@@ -194,17 +193,19 @@ class Searcher:
             held = by_subject(chain.from_iterable(reached), wanted)
             if all(map(view.is_sufficient, chain.from_iterable(held.values()))):
                 found, revision, now = _found_subjects(wanted, held, view.evidence), view.revision, view.now
+                are_all = len(reached) < looks_at
             else:
-                found, revision, now = self._stored_subjects(wanted, wants, looks_at)
-            if len(found) >= most or len(reached) < looks_at:
+                (found, revision, now), are_all = self._stored_subjects(wanted, wants, looks_at)
+            if len(found) >= most or are_all:
                 return found[:most], revision, now
             # All anew, and not only the next ones: a page is of one revision.
             looks_at *= _MORE
 
-    def _stored_subjects(self, wanted: SearchQuery, wants: _Wants, looks_at: int) -> _Found:
+    def _stored_subjects(self, wanted: SearchQuery, wants: _Wants, looks_at: int) -> tuple[_Found, bool]:
         """Finds among the first subjects, where some grants count their uses: only the store knows how many are left.
 
-        The transaction locks the head, so nothing is committed meanwhile and all of it is of one revision.
+        Returns also whether these are all subjects. The transaction locks the head, so nothing is committed meanwhile
+        and all of it is of one revision.
         """
         with self._store.transaction() as tx:
             view, reached = self._grants.reaching(wanted.question.resource, wants, looks_at)
@@ -216,7 +217,7 @@ class Searcher:
             evidence: Evidence[Candidate] = stored_evidence(tx, counting, now=now)
             above: dict[str, Candidate] = {**view.above, **evidence.above}
             found = _found_subjects(wanted, {**held, **stored}, evidence._replace(above=above))
-            return found, view.revision, now
+            return (found, view.revision, now), len(reached) < looks_at
 
 
 def _found_subjects(wanted: SearchQuery, held: _Held, evidence: Evidence[Candidate]) -> list[SearchMatch]:

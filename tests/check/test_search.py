@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -156,6 +157,36 @@ def test_who_has_access_is_found_behind_many_who_reach_the_resource_for_another_
     page = searcher.search(GATEWAY, wanted, page_size=1)
 
     assert ([one.name for one in page.found], page.next_page_token) == ([last.principal], "")
+
+
+def test_who_comes_while_uses_are_counted_is_found_too(
+    store: Store, searcher: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_policy(store, steps=())
+    add_policy(store, name="policies/few", max_uses=5, steps=(), priority=1)
+
+    def give(name: str, action: str, policy: str = "policies/orders") -> None:
+        caller = ALICE._replace(principal=f"user:{name}@example.com")
+        asked = Ask(subject=caller.principal, resources=(RESOURCE,), actions=(action,), policy=policy)
+        grants.ask(store, caller, asked)
+
+    give("a", "read")
+    give("y", "rows.read", "policies/few")
+    look = GrantCache.reaching
+
+    def look_and_wait(cache: GrantCache, *asked: Any) -> Any:
+        monkeypatch.setattr(GrantCache, "reaching", look)
+        seen = look(cache, *asked)
+        give("b", "read")
+        give("z", "rows.read")
+        return seen
+
+    monkeypatch.setattr(GrantCache, "reaching", look_and_wait)
+    wanted = search_query(GATEWAY, subject="", action="rows.read", resource=RESOURCE)
+
+    page = searcher.search(GATEWAY, wanted, page_size=2)
+
+    assert [one.name for one in page.found] == ["user:y@example.com", "user:z@example.com"]
 
 
 def test_one_whose_grant_counts_is_found_on_its_page(store: Store, searcher: Searcher) -> None:
